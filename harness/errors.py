@@ -88,7 +88,10 @@ _LACKS = {
 
 
 def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None) -> CouldNotCheck:
-    """What the machine refused, never a broken rule; ``place``: where the error itself names no file."""
+    """What the machine refused, as an error that names the disk or the file and the remedy, never a broken rule.
+
+    place: the folder that was worked in, where the error itself names no file
+    """
     named = place or error.filename2 or error.filename  # of a copy, where it goes
     where = Path(os.fsdecode(named)) if named else None
     for hidden in (where, *where.parents) if where else ():

@@ -27,7 +27,10 @@ def from_here(path: Path) -> Path:
 
 
 def refuse_surroundings() -> None:
-    """Refuse to run another code than it seems (a copied environment runs the original's), or without a folder."""
+    """Raise ``UsageError`` where another code than it seems would run, ``CouldNotCheck`` without a working folder.
+
+    An environment that was copied with its folder runs the original's referee.
+    """
     try:
         Path.cwd()
     except FileNotFoundError:

@@ -78,7 +78,10 @@ class _Guarded:
 
     @contextlib.contextmanager
     def _until_nobody_reads(self) -> Iterator[None]:
-        """After a broken pipe the rest goes nowhere: neither the verdict nor a run depends on who reads its words."""
+        """The verdict does not depend on who reads it: after a broken pipe the rest goes nowhere.
+
+        Nor do words that a full disk does not take end a run.
+        """
         try:
             yield
         except OSError as error:

@@ -16,7 +16,10 @@ TEXTS = msgspec.toml.decode(Path(__file__).with_name("help.toml").read_bytes())
 
 
 class LazyGroup(click.Group):
-    """A group that shows its help without its commands; ``places``: name -> ("module:command", a line of help)."""
+    """A group whose help needs no import of its commands, so that it starts fast.
+
+    places: name -> ("module:command" in this package, a line of help)
+    """
 
     def __init__(self, *arguments: Any, places: Mapping[str, tuple[str, str]], **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -49,7 +49,10 @@ State = Literal["ok", "missing", "note"]
 
 @dataclass
 class Check:
-    """One thing looked at. "missing" makes the command fail, "note" does not; where all is well ``remedy`` is ""."""
+    """One thing that was looked at. "missing" makes the command fail, "note" does not.
+
+    remedy: what to do about it; dropped where all is well
+    """
 
     area: str
     name: str

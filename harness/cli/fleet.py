@@ -40,7 +40,10 @@ def run_fleet(
     as_json: bool,
     together: Callable[[list[Result]], tuple[str, dict[str, Any]]] = lambda _: ("", {}),
 ) -> ExitCode:
-    """Run the jobs, print one report; ``together``: what all results say as one. Returns the gravest exit code."""
+    """Add the jobs, run them on the engine, print one report. Returns the gravest exit code.
+
+    together: what all results say as one: a text for people, fields for JSON
+    """
     from harness.fleet.driver import HEADERS, cells, drive, exit_code, fold, machine_spread
     from harness.fleet.engines import make_engine
 
@@ -71,7 +74,10 @@ def run_fleet(
 
 
 def keep_code(queue: Queue, files: Mapping[str, bytes]) -> tuple[str, Path]:
-    """Copy ``files`` into the queue under their bundle's digest: (digest, folder), if that holds nothing else."""
+    """Copy a submission's ``files`` into the queue, under the digest of their bundle. Returns (digest, folder).
+
+    Raises ``CouldNotCheck`` when the folder of that name holds something else.
+    """
     from harness.run.artifact import pack_code, read_folder, unpack_code
 
     bundle = pack_code(dict(files))

@@ -186,7 +186,11 @@ def _seeds(seed: int | None, seeds: str | None) -> list[int]:
 
 
 def show(outcome: RunOutcome, *, as_json: bool, verbose: bool, options: str = "") -> ExitCode:
-    """Print a run's record or summary; ``options``: what a signed run of the same needs. Returns the exit code."""
+    """Print a run's record, or its summary with the result in the last lines. Returns the exit code that it asks for.
+
+    verbose: clocks, sizes, scores for scale and the rules that hold, too
+    options: what a signed run of the same needs beside seed and track
+    """
     record = outcome.record
     if as_json:
         click.echo(msgspec.json.encode(record).decode())

@@ -67,7 +67,10 @@ def read_clocks() -> tuple[int, int, int]:
 
 
 class Ledger:
-    """All spans of one run, in order; ``earlier``: those of before the referee was interrupted."""
+    """All spans of one run, in order.
+
+    earlier: spans of the same run before the referee was interrupted; new ones come after them
+    """
 
     def __init__(self, earlier: Sequence[SpanEntry] = ()) -> None:
         self._earlier = list(earlier)
@@ -77,7 +80,10 @@ class Ledger:
 
     @contextmanager
     def span(self, name: str, limit_s: float | None = None, budget: str = "") -> Iterator[Span]:
-        """Time the block. Raises ``CouldNotCheck`` where the machine slept, or its calendar jumped, since the last."""
+        """Time the ``with`` block. ``budget`` is "train", "eval" or "" for none.
+
+        Raises ``CouldNotCheck`` at its start or end when the machine slept or its calendar jumped since the last one.
+        """
         self._check(f"before {name!r}")
         started = self._last
         span = Span(name, limit_s, budget, time.monotonic_ns())
@@ -110,7 +116,10 @@ class Ledger:
         raise CouldNotCheck(f"{text}; its clocks are void.", remedy=remedy)
 
     def entries(self) -> list[SpanEntry]:
-        """The ended spans by start, in seconds, with idle time between, and ``resumed`` where the referee came back."""
+        """The ended spans by start, in seconds since the ledger was opened, with the idle time between them.
+
+        A run that was resumed has a span ``resumed`` of no length where the referee came back.
+        """
         offset_s = max((entry.start_s + entry.seconds for entry in self._earlier), default=0.0)
         found = list(self._earlier)
         if self._earlier:

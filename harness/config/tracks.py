@@ -120,7 +120,9 @@ class Track(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
     def quick(self) -> "Track":
-        """The same track for a short look. Its digest is another, so no run of it passes for one of this one."""
+        """The same track for a look: little training, few audits, a few targets. Its digest is another, so no run of it
+        can be taken for a run of this one.
+        """
         fewer, audit = 4, self.audit  # a fourth of the draws, and of what they may read: the same chunks are too large
         plan = {
             "chunks": 2,

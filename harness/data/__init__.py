@@ -44,7 +44,11 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
 
 
 def stated_fingerprint(name: str, folder: Path) -> str:
-    """What tells a set's content without reading it: its stated fingerprint, the recipe of ``sotu``, or "" for none."""
+    """What tells the content of the set that :func:`open_dataset` would open from any other, without reading it.
+
+    That is the fingerprint its ``dataset.json`` states, or the digest of the recipe of ``sotu``, which may not be built
+    yet; "" where this host has no such set. Raises ``CouldNotCheck`` for a malformed ``dataset.json``.
+    """
     if name == "sotu":
         return recipe_digest()
     place = _place(name, folder)

@@ -31,7 +31,10 @@ TRAINING_CHARACTERS = 100_000_000
 
 
 class Side:
-    """One part, "val" (with a byte ledger) or "train", while it is written: full shards on disk, the rest held here."""
+    """One part of a data set while it is written: the tokens of full shards are on disk, the rest is held here.
+
+    part: "val", which has a byte ledger, or "train"; counts: how often each id occurs, int64 (vocab_size,)
+    """
 
     def __init__(self, prefix: str, part: str, folder: Path, shard_tokens: int, vocab_size: int) -> None:
         self.prefix, self.part, self.folder, self.shard_tokens = prefix, part, folder, shard_tokens
@@ -80,7 +83,10 @@ class Side:
 
 
 class Baselines:
-    """What the validation text (``raw`` bytes so far) costs without a model, documents joined without a separator."""
+    """What the validation text costs without a model, document after document, joined without a separator.
+
+    raw: bytes of the text so far
+    """
 
     def __init__(self) -> None:
         self._packers: dict[str, Any] = {"zlib_9": zlib.compressobj(9), "xz_9": lzma.LZMACompressor(preset=9)}
@@ -185,7 +191,10 @@ def build_dataset(
 
 
 def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
-    """Hold a data set's folder against a second builder. Raises ``CouldNotCheck`` when one has it after ``wait_s``."""
+    """Hold a data set's folder against a second builder.
+
+    Raises ``CouldNotCheck`` when another process still holds it after ``wait_s`` seconds.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
     text, remedy = f"another process builds {folder} (it holds {path}).", "Wait until it has finished, then run again."
@@ -195,7 +204,10 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[
 def trained_tokenizer(
     size: int, documents: Iterable[str], name: str, val_documents: int, *, operators: bool
 ) -> Tokenizer:
-    """A BPE of ``size`` pieces from train text, 100 million characters at most. Raises ``UsageError``."""
+    """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none.
+
+    operators: of a text with case operators. Raises ``UsageError`` for too little text
+    """
     lines, seen = list[str](), 0
     for text in islice(documents, val_documents, None):
         lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())

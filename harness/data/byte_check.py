@@ -47,7 +47,10 @@ def check_bytes(
     manifest: Path | None,
     near: bool,
 ) -> ByteReport:
-    """Audit a folder of shards, and what a submission divided by and scored. Raises ``UsageError``."""
+    """Audit a folder of shards. Raises ``UsageError`` for what is missing, ``CouldNotCheck`` for damaged shards.
+
+    claimed_bytes, claimed_targets: what a submission divided by (within ``tolerance``) and scored
+    """
     if (tokenizer := folder_tokenizer(folder, tokenizer_file)) is None:
         raise UsageError(f"{folder} does not say its tokenizer.", remedy="Give --tokenizer FILE.")
     tokens = dataset.join_values(dataset.find_shards(folder, "val"))

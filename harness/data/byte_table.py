@@ -24,7 +24,10 @@ Tokens = npt.NDArray[np.integer]
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One cause: targets touched, bytes too many (+) or too few (-), what it alone does to a score of ``at_bpb``."""
+    """One cause: how many targets it touches, bytes too many (+) or too few (-), and what that does to a score.
+
+    bpb: change of a score of ``at_bpb`` when this cause alone is let in
+    """
 
     cause: str
     targets: int
@@ -188,7 +191,10 @@ def suspects(tokens: Tokens, target_bytes: Bytes, tokenizer: Tokenizer, raw_byte
 
 
 def judge_total(claimed: float, tolerance: float, ways: list[Suspect]) -> Finding:
-    """Name the way to count that gives a claimed total of bytes; rounding in the claim moves it by ``tolerance``."""
+    """Name the way to count that a claimed total of bytes follows from.
+
+    tolerance: how far rounding in the claim can move the total, in bytes
+    """
     exact = ways[0].bytes
     share = 100 * (claimed / exact - 1) if exact else math.inf
     near = [way for way in ways if abs(way.bytes - claimed) <= tolerance]

@@ -76,7 +76,11 @@ class Dataset(Manifest, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Validation:
-    """All documents, BOS before each, uint16 (N,); raw bytes of each target ``tokens[i + 1]``, (N - 1,), 0 for BOS."""
+    """The validation stream.
+
+    tokens:       uint16 (N,), all documents with the BOS before each
+    target_bytes: unsigned (N - 1,), raw bytes that target ``tokens[i + 1]`` accounts for; 0 for BOS
+    """
 
     tokens: npt.NDArray[np.uint16]
     target_bytes: npt.NDArray[np.unsignedinteger]
@@ -106,7 +110,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def open_folder(folder: Path, progress: Reporter) -> Dataset:
-    """Open a built data set; a file that is as at its last full check is not read again. Raises ``CouldNotCheck``."""
+    """Open a built data set: headers, sizes, digests.
+
+    A file whose size, time and inode are those of its last full check is not read again.
+    Raises ``CouldNotCheck`` for a missing, changed, truncated or foreign file.
+    """
     manifest = read_manifest(folder)
     _check_files(folder, manifest.files, progress)
     train, val = find_shards(folder, "train"), find_shards(folder, "val")
@@ -121,7 +129,11 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
 
 
 def load_validation(dataset: Dataset) -> Validation:
-    """The validation stream and ledger. Raises ``RuleBroken`` (A7-BYTES) unless that sums to the documents' bytes."""
+    """The validation stream and its byte ledger, whose sum is proved against the raw size once more.
+
+    Raises ``RuleBroken`` (A7-BYTES) when the ledger does not sum to the documents' bytes, ``CouldNotCheck`` for a token
+    outside the vocabulary.
+    """
     tokens = join_values(find_shards(dataset.folder, "val"))
     ledger = join_values(find_shards(dataset.folder, "val_bytes"))
     refuse_foreign_tokens(tokens, dataset.vocab_size, dataset.folder)
@@ -179,7 +191,10 @@ def write_shard(path: Path, values: npt.NDArray[np.integer]) -> str:
 
 
 def read_head(path: Path) -> tuple[int, int]:
-    """(version, count) of a shard. Raises ``CouldNotCheck`` for a foreign file, or one of another size than that."""
+    """(version, count) of a shard whose size agrees with its header.
+
+    Raises ``CouldNotCheck`` for a foreign, truncated or padded file.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(SHARD_HEAD.size)

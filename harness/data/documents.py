@@ -135,7 +135,11 @@ def encode_documents(
 def ledger_of(
     documents: Iterable[str], tokens: npt.NDArray[np.integer], tokenizer: Tokenizer, counted: Callable[[int, str], None]
 ) -> tuple[tokenizers.Bytes, int, int]:
-    """Raw bytes of ``tokens`` up to the first document that is not there; how many tokens and documents agree."""
+    """The raw bytes of each of ``tokens``, (N,), up to the first document that is not what stands there.
+
+    counted: called with number, from 1 on, and text of each document
+    Returns also how many tokens and documents agree, BOS for BOS and token for token.
+    """
     ledger, end, seen = np.zeros(len(tokens), np.int64), 0, 0
     for text, (ids, sizes) in encode_documents(documents, tokenizer):
         at, after = end + 1, end + 1 + len(ids)
@@ -179,7 +183,10 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a ``.model``, ``.tiktoken`` or byte260 ``.json`` file, or ``byte260``. Raises ``UsageError``."""
+    """The tokenizer in a file (``*.model``, ``*.tiktoken``, ``*.json`` of byte260), or ``byte260`` by name.
+
+    Raises ``UsageError`` for a missing or foreign file.
+    """
     if str(path) == "byte260":
         return tokenizers.ByteTokenizer()
     path = Path(path)

@@ -62,7 +62,10 @@ class FileInfo(msgspec.Struct, frozen=True):
 
 
 class FetchRecord(msgspec.Struct, frozen=True):
-    """What was fetched (the manifest first), written before the first file: a later try asks for the same."""
+    """What was fetched, from where; written before the first file, so that a later try asks for the same.
+
+    files: the export's manifest, then all that it names
+    """
 
     repo: str
     prefix: str
@@ -136,7 +139,10 @@ def fetch(
 def plan_files(
     variant: str, partial: Path, train_shards: int | None, with_docs: bool, wanted: str | None
 ) -> FetchRecord:
-    """Pin the revision (a started fetch keeps its own), read its manifest, list files and digests in ``partial``."""
+    """Pin the revision, read its manifest, list the files with their digests; the result is kept in ``partial``.
+
+    A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
+    """
     from huggingface_hub import HfApi
 
     name, repo = f"fineweb10B_{variant}", os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
@@ -188,7 +194,10 @@ def plan_files(
 
 
 def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
-    """Ledger and ``dataset.json``. Raises ``CouldNotCheck`` for documents that are not what the shards hold."""
+    """A data set from a fetched export and its documents: the ledger beside the shards, then ``dataset.json``.
+
+    Raises ``CouldNotCheck`` when the documents, tokenised again, are not the validation shards token for token.
+    """
     names = [file.name for file in record.files if file.name not in (EXPORTED, DOCS)]
     model = next(name for name in names if name.endswith((".model", ".json")))
     tokenizer, shards = load_tokenizer(folder / model), dataset.find_shards(folder, "val")
@@ -266,7 +275,11 @@ def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
 def download(
     repo: str, revision: str, file: FileInfo, folder: Path, shown: Callable[[float], None] = lambda _: None
 ) -> None:
-    """One file into ``folder``, asked for twice: a proxy may spoil it. A part of one stays and is gone on with."""
+    """One file into ``folder``; twice when its digest is wrong, since a proxy may have spoilt it.
+
+    shown: told how many bytes of it are there
+    Raises ``CouldNotCheck`` for a wrong digest in both downloads; a part of a file stays and is gone on with.
+    """
     from huggingface_hub import hf_hub_download
     from tqdm import tqdm  # type: ignore[import-untyped]
 

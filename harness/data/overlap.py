@@ -25,7 +25,10 @@ _FACTORS = np.array([pow(6364136223846793005, k, 2**64) for k in range(SHINGLE_W
 
 
 class OverlapAudit:
-    """Takes all validation documents, then train ones; keeps no text. Pairs found are (validation, train) indices."""
+    """Takes all validation documents first, then train documents one by one; keeps no text.
+
+    exact, near: pairs found, (validation index, train index) of documents
+    """
 
     def __init__(self, *, near: bool = True) -> None:
         self.val_documents = self.train_documents = 0

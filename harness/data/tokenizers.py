@@ -51,7 +51,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Ids of each document, no BOS, and the raw bytes of each; they sum to the document's unless it has no id."""
+        """Ids of each document (without BOS), and the raw bytes that each id accounts for.
+
+        The bytes of a document sum to ``len(text.encode())``, unless it has no token at all.
+        """
 
     @abstractmethod
     def decode(self, ids: Ids) -> bytes:
@@ -161,7 +164,10 @@ def refine(offsets: Bytes, normal_bytes: int) -> Bytes:
 
 
 def train_bpe(lines: Sequence[str], vocab_size: int) -> bytes:
-    """Train a BPE model as the published tokenizers were, skipping no line; the same lines give the same bytes."""
+    """Train a BPE model with the settings of the published tokenizers; the same lines give the same bytes.
+
+    lines: whole lines of the train side; the trainer is told to skip none for its length
+    """
     model = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
@@ -209,7 +215,10 @@ class ByteTokenizer(Tokenizer):
 
 
 class TiktokenTokenizer(Tokenizer):
-    """A tiktoken encoding, from its lines of base64 token and rank. BOS is ``<|endoftext|>``, the id after the last."""
+    """A tiktoken encoding, from a file of its mergeable ranks: lines of base64 token and rank.
+
+    ``<|endoftext|>`` takes the id after the last rank and stands before each document.
+    """
 
     pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"  # GPT-2's split
 

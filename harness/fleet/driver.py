@@ -27,7 +27,10 @@ SETTLE_S = 2.0  # for the result of a job whose worker is gone to appear on a sl
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """A job and its result. Without one, after its attempts or wrong usage, the exit code is 3 or 2."""
+    """A job and its result; ``None`` when every attempt failed, or one was refused as wrong usage.
+
+    exit_code: of the result; without one 2 for wrong usage, else 3
+    """
 
     job: Job
     result: Result | None
@@ -88,7 +91,11 @@ def drive(
 
 
 class JobRow(msgspec.Struct):
-    """One job: verdict, place, time; a run's final bpb and its distance to their mean, or a rerun's to its record."""
+    """One job: its verdict in a word, where it ran and how long.
+
+    bpb:            the final score of a run; ``None`` for a rerun
+    difference_bpb: of a rerun to its record, of a run to the mean of the fleet's runs
+    """
 
     job: str
     title: str

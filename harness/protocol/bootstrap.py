@@ -53,7 +53,10 @@ def load_package(name: str, folder: Path) -> None:
 
 
 def hide_unreadable() -> None:
-    """Let no import see a package that no cell may read: libraries that can do without one just try it."""
+    """Find no package from now on that is installed, but that no cell may read.
+
+    Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
+    """
     usual = FileFinder.find_spec
 
     def find_spec(self: FileFinder, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:

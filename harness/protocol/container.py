@@ -46,7 +46,10 @@ class ContainerError(ValueError):
 
 
 def write_container(path: Path | None, sections: Mapping[str, bytes], *, codec: Codec) -> bytes:
-    """Pack ``sections``; with a ``path`` write them there, whole. Raises ``ContainerError`` for a bad name."""
+    """Pack ``sections`` and, with a ``path``, write them there whole (temporary file, fsync, rename).
+
+    Returns the bytes. Raises ``ContainerError`` for a bad name or too many sections.
+    """
     if len(sections) > MAX_SECTIONS:
         raise ContainerError(f"{len(sections)} sections; at most {MAX_SECTIONS} are allowed.")
     index = [_COUNT.pack(len(sections))]

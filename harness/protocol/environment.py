@@ -19,7 +19,11 @@ LIKELY, NEAR = 0.6, 0.85  # how alike a name must be to be suggested, and to be 
 def misspelt(
     environ: Mapping[str, str], known: Collection[str], namespace: tuple[str, ...], hints: Mapping[str, str]
 ) -> dict[str, str]:
-    """Variables not ``known`` that seem meant (hints, namespace, a near miss) → a few words of help, or ""."""
+    """Variables of ``environ`` that are not ``known`` and seem to be meant by it → a few words of help, or "".
+
+    Meant are names in ``hints``, which has the words; names that begin with one of ``namespace``; and any name that
+    differs from a known one by a letter or two, in case, or in the order of its letters.
+    """
     meant = {}
     for name in sorted(set(environ) - set(known)):
         own = bool(namespace) and name.startswith(namespace)

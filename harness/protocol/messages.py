@@ -131,7 +131,11 @@ class Channel:
         return message
 
     def receive_with_descriptors(self, timeout_s: float) -> tuple[Message, list[int]]:
-        """The next message and its descriptors. Raises ``ChannelTimeout``, ``ChannelClosed`` or ``MessageError``."""
+        """The next message and the descriptors that came with it.
+
+        Raises ``ChannelTimeout`` after ``timeout_s`` seconds, ``ChannelClosed`` when the peer is gone, and
+        ``MessageError`` when what came is not a message; descriptors that came with it are closed then.
+        """
         with self._within(timeout_s):
             data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES + 1, MAX_DESCRIPTORS)
         if not data:

@@ -36,7 +36,10 @@ def serve_predictor(build: Callable[[EvalContext], Predictor]) -> None:
 
 
 def serve_on(channel: Channel, environment: CellEnvironment, build: Callable[[EvalContext], Predictor]) -> None:
-    """The same on a given channel. Raises ``SystemExit(1)`` on failure; a rank that lost another lets it speak."""
+    """The same on a given channel. Raises ``SystemExit(1)`` when it ended in a failure.
+
+    A rank that only lost another one lets that one speak first.
+    """
     try:
         predictor = build(eval_context(environment))
         if environment.rank:  # it has no say in the protocol: it does what rank 0 tells it, and has no buffers

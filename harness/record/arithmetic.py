@@ -245,7 +245,10 @@ def terms_for(record: RunRecord) -> Terms | None:
 
 
 def check_names(record: RunRecord) -> Iterator[Finding]:
-    """The record's limits and text against the track and data set of those names: FAIL for others, WARN for unknown."""
+    """The record's limits against the track of that name, and its text against the data set of that name.
+
+    FAIL for other terms or another text under a known name; WARN for what this version can't know.
+    """
     warn, fail = (partial(Finding, "R4-ARITHMETIC", verdict) for verdict in (Verdict.WARN, Verdict.FAIL))
     name, digest, terms = record.track.name, record.track.digest, terms_for(record)
     if name not in known().tracks and not current_digest(name):

@@ -23,7 +23,10 @@ _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 def canonical_bytes(value: object) -> bytes:
-    """The one RFC 8785 form of JSON data or a struct. Raises ``ValueError`` for NaN, infinities, integers over 2^53."""
+    """The one RFC 8785 form of JSON data or of a msgspec struct.
+
+    Raises ``ValueError`` for what JSON cannot carry exactly: NaN, infinities, integers above 2^53, other types.
+    """
     try:
         return rfc8785.dumps(msgspec.to_builtins(value))
     except (rfc8785.CanonicalizationError, TypeError) as error:
@@ -48,7 +51,10 @@ def parse_utc(text: str) -> datetime:
 
 
 def strict_json(data: bytes) -> Any:
-    """Parse JSON. Raises ``ValueError`` for what parsers disagree on: equal keys, NaN, over 2^53, wrong UTF-8."""
+    """Parse JSON, refusing what parsers disagree on: equal keys, NaN, infinities, whole numbers over 2^53, wrong UTF-8.
+
+    Raises ``ValueError`` with the reason.
+    """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -23,7 +23,10 @@ _fail, _warn = (partial(Finding, "R3-CHAIN", verdict) for verdict in (Verdict.FA
 
 
 def check_chains(entries: Iterable[Entry]) -> list[Finding]:
-    """Findings [R3-CHAIN, R5-INTENT] over a folder's sound entries, heads too, each with its file in ``where``."""
+    """Findings over the well-formed, rightly signed entries of a folder, heads among them [R3-CHAIN, R5-INTENT].
+
+    Each names the file it is about in ``where``.
+    """
     by_signer: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_signer[entry.signer].append(entry)

@@ -30,7 +30,10 @@ WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 
 
 def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ``, but of the names in ``accepted`` only those recorded (as keys in any case), with those values."""
+    """``environ`` with the submission's own variables set to the recorded configuration, and no others of them.
+
+    accepted: the names the submission's manifest lets through; recorded keys map to them in upper case
+    """
     clean = {name: value for name, value in environ.items() if name not in accepted}
     for key, value in record.submission.config.items():
         if (name := key.upper()) in accepted and value is not None:
@@ -81,7 +84,11 @@ def verdict_of(review: Review, record: RunRecord) -> Verdict:
 def compare_runs(
     digest: str, record: RunRecord, again: RunRecord, tolerance_bpb: float, note: str = ""
 ) -> tuple[Review, list[str]]:
-    """The review to sign of a repetition, and what it says for people. Raises ``UsageError`` if of another thing."""
+    """The review to sign about a record (with its digest), from its repetition; and what it says, for people.
+
+    The tolerance counts only where machines differ or have GPUs. Raises ``UsageError`` when it was not a repetition of
+    the same thing.
+    """
     pairs = {
         "code": (record.submission.code_digest, again.submission.code_digest),
         "configuration": (record.submission.config_digest, again.submission.config_digest),

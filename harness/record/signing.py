@@ -33,7 +33,11 @@ class SigningKey:
 
 
 def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
-    """The active key, made and listed on first use. Raises ``CouldNotCheck`` if it can't be opened, or may not sign."""
+    """The active private key, created on first use; its public half is listed in ``records_dir/keys``.
+
+    Raises ``CouldNotCheck`` for a file that others can read, a wrong or missing passphrase, or a key that the trust
+    list has revoked, retired or let expire.
+    """
     there = (keys_dir / ACTIVE).exists()
     key = load_private(keys_dir, read_active(keys_dir)) if there else create_key(keys_dir, first=True)
     return open_listed(key, records_dir, utc_now())
@@ -154,7 +158,10 @@ def rotate_key(keys_dir: Path, records_dir: Path, *, owner: str = "") -> tuple[P
 
 
 def bind_key(keys_dir: Path, records_dir: Path, ssh_key: Path) -> PublicKey:
-    """Have an SSH key sign that it and the active key are one person's. Raises ``CouldNotCheck`` if it does not."""
+    """Let an SSH key sign that it and the active key are one person's, and list that. Returns the entry.
+
+    Raises ``CouldNotCheck`` when ``ssh-keygen`` is missing or does not sign.
+    """
     key = open_signing_key(keys_dir, records_dir)
     command = ["ssh-keygen", "-Y", "sign", "-f", str(ssh_key), "-n", trust.SSH_NAMESPACE]
     try:

@@ -123,7 +123,10 @@ def file_name(predicate: Predicate, digest: str) -> str:
 
 
 def read_entry(path: Path, folder: str) -> Entry:
-    """Read and type-check a file. Raises ``ValueError`` for a malformed one, ``CouldNotCheck`` if it can't be read."""
+    """Read and type-check one file.
+
+    Raises ``ValueError`` if it is not a well-formed entry of its folder, ``CouldNotCheck`` if it can't be read.
+    """
     envelope = dsse.decode(read_bounded(path))
     if envelope.payload_type != dsse.PAYLOAD_TYPE:
         raise ValueError(f"payload type is {envelope.payload_type!r}; wanted {dsse.PAYLOAD_TYPE!r}")

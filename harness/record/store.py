@@ -169,7 +169,10 @@ class _Writer:
         return entry
 
     def tip(self) -> Head:
-        """The chain's end, with entries that an interrupted write left beyond the head. Raises ``CouldNotCheck``."""
+        """The end of the chain ("" for none); follows entries that an interrupted write left beyond the head.
+
+        Raises ``CouldNotCheck`` when the head is missing, forged or names an entry that is not there.
+        """
         if not self.head_path.exists():
             if self.entries:
                 text = f"{self.head_path} is missing, but {len(self.entries)} entries of this signer exist."

@@ -157,7 +157,10 @@ def ssh_problem(key: PublicKey) -> str:
 
 
 def compare_owners(one: PublicKey, other: PublicKey, accepted: "Accepted") -> tuple[bool | None, str]:
-    """Are both one owner's, by rotation, SSH key or name (``None``: that can't be known); and how it is known."""
+    """Are ``one`` and ``other`` the same owner's, ``None`` where that can't be known; and how it is known.
+
+    By rotation and SSH keys, else by the names in the list.
+    """
     if first_key(one.keyid, accepted.keys) == first_key(other.keyid, accepted.keys):
         return True, "it is the same key, or one follows the other"
     if one.ssh and one.ssh == other.ssh:
@@ -180,7 +183,10 @@ def first_key(keyid: str, keys: Mapping[str, PublicKey]) -> str:
 
 
 class TrustList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One signed version of the list: the digest of the ``previous`` one, "" for none; ``roots`` may sign the next."""
+    """One signed version of the trust list.
+
+    previous: digest of the version before, "" for the first; roots: id -> public key of who may sign the next
+    """
 
     version: int
     issued_at: str
@@ -233,7 +239,10 @@ def read_lists(folder: Path, root: str = "") -> tuple[list[TrustList], str, str]
 
 
 def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, root: str = "") -> TrustList:
-    """The next version, if a root signed it in its turn and no revocation is taken back; else it raises."""
+    """The version in ``envelope``, if it may follow ``before``, the last of which has the digest ``previous``.
+
+    Raises ``ValueError`` or ``MsgspecError`` when it is not signed by a root, out of order, or takes back a revocation.
+    """
     new = msgspec.json.decode(envelope.payload, type=TrustList)
     revoked = {key.keyid for key in (before[-1].keys if before else ()) if key.status == "revoked"}
     roots = {keyid: key for keyid, key in (before[-1] if before else new).roots.items() if keyid not in revoked}
@@ -254,7 +263,11 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
 
 
 def sign_list(records_dir: Path, signer: str, private: Ed25519PrivateKey, roots: Sequence[str] = ()) -> Path:
-    """Sign the keys as listed now as the next version; ``roots`` may sign later ones too. Raises ``UsageError``."""
+    """Sign the keys as they are listed now as the next version.
+
+    roots: ids of further listed keys that may sign later versions
+    Raises ``UsageError`` when an entry is bad, the list is, or the signer is none of its roots.
+    """
     folder = records_dir / "keys"
     with locked(records_dir):
         keys, bad = load_trust(folder)
@@ -300,7 +313,10 @@ def listed_as(records_dir: Path, key: PublicKey) -> PublicKey:
 
 
 def change_key(records_dir: Path, key: PublicKey, **given: str | tuple[Role, ...] | None) -> PublicKey:
-    """List ``key`` with what is ``given`` (``None`` keeps). Raises ``UsageError`` for a bad window or a revoked key."""
+    """List ``key`` with the fields that are ``given``, such as its status; ``None`` keeps what it says.
+
+    Raises ``UsageError`` for a bad window, or a revoked key that shall be anything else.
+    """
     with locked(records_dir):
         if "revoked" in (key.status, listed_as(records_dir, key).status) and given["status"] != "revoked":
             raise UsageError(f"key {key.keyid[:16]} is revoked and stays so.", remedy="Let its owner make a new one.")

@@ -150,7 +150,10 @@ def check_kept(records_dir: Path, entries: Sequence[Entry]) -> Iterator[Finding]
 def verify_paths(
     paths: Sequence[Path], *, trust: Path | None = None, root: str = "", judge_runs: bool = True
 ) -> list[VerifyReport]:
-    """Verify records folders, and single files with the folder around them. Raises ``CouldNotCheck`` for others."""
+    """Verify records folders, and single files with the folder around them.
+
+    Raises ``CouldNotCheck`` for a path that does not exist, a file that lies in no records folder, and an empty folder.
+    """
     folders: dict[Path, set[Path] | None] = {}
     for path in paths:
         around = path.absolute().parent.parent

@@ -20,7 +20,10 @@ GIVES = ("clocks", "data", "eval s", "train s", "n", "bytes", "rank", "bpb befor
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """One record, what was found about it, and its owner: the first key of the rotations to its signer's."""
+    """One record and what was found about it; ``verdict`` covers signature, chain, arithmetic and its own findings.
+
+    owner: the first key of the rotations that lead to its signer's
+    """
 
     stored: Entry
     verdict: Verdict
@@ -87,7 +90,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Pool:
-    """Runs that differ only in their seed; ``settings``: what tells them from most pools of their submission."""
+    """Runs that differ in nothing but the seed, and their statistics (``None`` without a final score).
+
+    settings: what tells it from most pools of its submission and track, such as "TTT_EPOCHS=1"
+    """
 
     runs: tuple[ReportedRun, ...]
     statistics: SeedStatistics | None
@@ -156,7 +162,10 @@ class Report:
 
 
 def pool_runs(runs: Sequence[ReportedRun]) -> tuple[Pool, ...]:
-    """Group runs by owner and all but the seed. What fails does not count; of a repeated seed the first by time."""
+    """Group runs by owner and everything but the seed.
+
+    Runs that fail or could not be checked do not count; of a seed that was run twice the first by time counts.
+    """
     groups: dict[tuple[str, ...], list[ReportedRun]] = {}
     for run in sorted(runs, key=lambda run: run.record.started_at):
         groups.setdefault((run.owner, *pool_fields(run.record).values()), []).append(run)
@@ -263,7 +272,10 @@ def overview_table(report: Report) -> PlainTable:
 
 
 def pool_table(pool: Pool, *, summed: bool = False) -> PlainTable:
-    """One row a seed; ``summed``: also mean and deviations of the stages that every one of several runs has."""
+    """One row a seed.
+
+    summed: also mean and deviations, of the stages that every run has; one seed has none, its row says it all
+    """
     headers = [("seed", ""), *((f"bpb {words}", "n") for _, words in pool.stages), ("bytes", "n"),
                *((f"{name} s", "n") for name in pool.budgets), ("verdict", "verdict")]  # fmt: skip
     rows = []

@@ -95,7 +95,10 @@ def _near(value: float) -> float:
 
 
 def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] | None, title: str) -> Markup:
-    """A row for each stage, a dot for each seed, a tick at their mean; behind the last row the interval ``band``."""
+    """A row for each stage with a dot for each value (in the order of the seeds) and a tick at their mean.
+
+    band: an interval to be drawn behind the last row
+    """
     rows = [(name, [_near(value) for value in values]) for name, values in rows]
     every = [value for _, values in rows for value in values] + [_near(value) for value in band or ()]
     pad = max((max(every) - min(every)) * 0.06, max(map(abs, every)) * 1e-9, 1e-6)

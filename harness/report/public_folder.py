@@ -25,7 +25,10 @@ SCRIPT = "train_gpt.py"
 
 
 def the_pool(report: Report) -> Pool:
-    """A report's one set of seeds. Raises ``UsageError`` for several, ``RuleBroken`` for a record that fails."""
+    """The one set of seeds of a report, fit to be shown elsewhere.
+
+    Raises ``UsageError`` for several sets, ``RuleBroken`` for a record that fails.
+    """
     if len(report.pools) > 1:
         newest = max(report.pools, key=lambda pool: max(run.record.started_at for run in pool.runs))
         names = ", ".join(run.stored.path.name for run in newest.runs)

@@ -119,7 +119,10 @@ def matching(word: str) -> list[Rule]:
 
 
 def enforcing_code(item: Rule) -> tuple[Path, int, str]:
-    """Where a rule is enforced, as text that is not imported: path from the folder of ``harness``, line, source."""
+    """Where a rule is enforced: path from the folder that holds ``harness``, line, source of the function.
+
+    The file is read and not imported.
+    """
     module, _, function = item.enforced_in.partition(":")
     path = Path(*module.split(".")).with_suffix(".py")
     source = (Path(harness.__file__).parents[1] / path).read_text()

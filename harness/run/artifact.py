@@ -195,7 +195,10 @@ def read_model_file(path: Path, *, max_bytes: int, max_unpacked_bytes: int, link
 
 
 def executable_kind(section: bytes, until: float = math.inf) -> str:
-    """What kind of executable ``section`` is, or ""; a search for pickles ends at the thread time ``until``."""
+    """What kind of executable content ``section`` is, in words; empty for plain data.
+
+    until: thread time at which a search for pickles ends without a result
+    """
     for magic, words in _MAGIC_NUMBERS:
         if section.startswith(magic):
             return words

@@ -141,7 +141,11 @@ def phase_cell(
     write: tuple[Path, ...] = (),
     extra: Mapping[str, str] | None = None,
 ) -> Iterator[Cell]:
-    """A running cell of ``phase``, killed and counted at the end. ``argv``: in place of the phase's module."""
+    """A running cell of ``phase``. At the end everything in it is killed and the kill is noted in the context.
+
+    argv: what runs instead of the sealed code's module of the phase
+    read, write: what the cell may touch beyond that code; extra: further variables of the phase
+    """
     track, root, title = context.track, context.sealed.root, name or phase
     log_file = context.log_file(title)
     log_file.parent.mkdir(exist_ok=True)
@@ -215,7 +219,10 @@ def phase_cell(
 
 
 def readable_runtime(context: RunContext) -> tuple[Part, ...]:
-    """What evaluation's cells read of the machine: of compilers and drivers little, before the first token."""
+    """What the cells of the evaluation read of the machine.
+
+    Compilers and drivers, where they need them, are gigabytes, of which little is read before the first token.
+    """
     gpus = context.track.hardware.gpus > 0
     return runtime((*PACKAGES, *context.sealed.manifest.packages), tools=gpus or context.compiles, gpus=gpus)
 

@@ -63,7 +63,11 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One pass: committed ``nats``, ``precision`` in words; ``hello`` and the final ``keeper`` serve the audits."""
+    """The result of one pass.
+
+    nats:      committed, float64 (targets,); precision: in words, how the referee computed them
+    hello, keeper: serve the audits of the final stage; only that one has a keeper
+    """
 
     score: Score
     running_bpb: list[tuple[int, float]]
@@ -260,7 +264,10 @@ def warm_up(
 def audit(
     context: RunContext, evaluation: Evaluation, packed: Evaluation, stream: Stream, told: Told
 ) -> list[AuditResult]:
-    """Replay on two replicas, one after the other, from the artifact alone; ``packed``: of it without adaptation."""
+    """Replay on two replicas, started from the artifact alone like the evaluation itself, one after the other.
+
+    packed: of the same model without adaptation, over the first targets of ``stream``
+    """
     plan, keeper = context.track.audit, evaluation.keeper
     assert keeper is not None
     with context.clock.span("audit"):

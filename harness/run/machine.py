@@ -71,7 +71,10 @@ def referee_digest() -> str:
 
 
 def describe_provenance(referee: str) -> Provenance:
-    """What ran the run; no digest for a ``referee`` whose files changed meanwhile."""
+    """The referee by digest and commit, every package by its list of files, C library, driver, CUDA, image.
+
+    referee: digest of its files when the run began; none can be named where they changed meanwhile
+    """
     commit = ""
     with contextlib.suppress(CouldNotCheck, ValueError):  # do these files differ from a repository that holds them?
         place, head = os.fsdecode(git(_ROOT, "rev-parse", "--show-toplevel", "HEAD")).splitlines()
@@ -130,7 +133,10 @@ def gpu_names(gpus: Sequence[str]) -> list[str]:
 
 
 def nvidia_smi(query: str, *options: str) -> list[str]:
-    """What nvidia-smi answers, by line; none where it doesn't. So the referee makes no CUDA context to ask for it."""
+    """The lines that nvidia-smi answers to ``query``; none where it is missing or does not answer.
+
+    Asked of nvidia-smi, so that the referee makes no CUDA context for it.
+    """
     command = ["nvidia-smi", *options, query, "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -151,7 +157,10 @@ class _Look(NamedTuple):
 
 
 class MachineWatch:
-    """Watches the machine, and GPUs by index or UUID, for a ``with`` block; then ``conditions`` holds the result."""
+    """Watches the machine for the duration of a ``with`` block; ``conditions`` holds the result afterwards.
+
+    gpus: the GPUs of the run, by index or UUID; as an attribute by name
+    """
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self._gpus = ["-i", ",".join(gpus)] if gpus else []

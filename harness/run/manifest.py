@@ -92,7 +92,11 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
 
 
 def accepted_variables(manifest: SubmissionManifest, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that reach the submission, in every phase. Raises ``RuleBroken``: no cap sees what they carry."""
+    """The variables of ``environ`` that reach the submission, in every phase.
+
+    Raises ``RuleBroken`` A3-NO-UNCOUNTED-CODE where they hold more than settings: what evaluation needs is in the
+    counted files, and no cap sees a variable.
+    """
     found = {name: environ[name] for name in manifest.env.accept if name in environ}
     if (size := settings_bytes(found)) > MAX_SETTINGS_BYTES:
         largest = max(found, key=lambda name: len(os.fsencode(found[name])))

@@ -48,7 +48,10 @@ _INTEGER = Annotated[int, Meta(gt=-_SAFE_INTEGER, lt=_SAFE_INTEGER)]
 
 
 def describe(context: RunContext) -> None:
-    """Put the submission's own configuration into ``context``. Raises ``UsageError`` in its words if it refuses it."""
+    """Put the submission's own configuration and number of parameters into ``context``.
+
+    Raises ``UsageError`` with the submission's words when it refuses its configuration.
+    """
     limit_s, manifest = context.track.limits.describe_s, context.sealed.manifest
     output = context.run_dir / "description"
     output.mkdir()
@@ -105,7 +108,11 @@ def read_description(path: Path) -> Description:
 
 
 def train(context: RunContext, shards: tuple[Path, ...]) -> None:
-    """Train; shards are opened when every rank is ready [A1-SETUP-NO-DATA]. Raises A1-TRAIN-CLOCK, S3-PROTOCOL."""
+    """Run the train phase; the shards are opened when every rank is ready [A1-SETUP-NO-DATA].
+
+    The checkpoint lies in ``context.checkpoint_dir`` then; rank 0's loss curve and its last word are in ``context``.
+    Raises ``RuleBroken``: A1-TRAIN-CLOCK when a clock runs out, S3-PROTOCOL when a rank fails.
+    """
     limits = context.track.limits
     context.checkpoint_dir.mkdir()
     with phase_cell(
@@ -217,7 +224,11 @@ def _reporter(stage: Stage, limit_s: float) -> Callable[[int, Message], None]:
 
 
 def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
-    """Package within ``limit_s`` and collect the counted files; one over the cap is left to the count."""
+    """Run the package phase and collect the counted files in ``context.artifact_dir``.
+
+    limit_s: seconds left in the budget that packaging counts in. Raises ``RuleBroken`` when the clock runs out, when a
+    rank fails or when the model file is not a sound container; a file over the cap is left to the count.
+    """
     sealed, output = context.sealed, context.run_dir / "package"
     counted = artifact_sizes(context.track, sealed, model_bytes=0)
     room = counted.cap_bytes - counted.total_bytes

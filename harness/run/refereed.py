@@ -66,7 +66,10 @@ class Order:
 
 
 def describe_submission(order: Order, track: Track, seed: int, run_dir: Path) -> RunContext:
-    """Seal the folder and run the describe phase, before a run is announced. Raises ``UsageError`` as they do."""
+    """Seal the folder and run the describe phase: everything that must be known before a run is announced.
+
+    Raises ``UsageError`` for a folder that is not a submission or a configuration that it refuses.
+    """
     check_environment(order.environ)
     with nothing_half_written(run_dir):
         sealed = seal_submission(order.source, run_dir)
@@ -77,7 +80,11 @@ def describe_submission(order: Order, track: Track, seed: int, run_dir: Path) ->
 
 
 def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False) -> RunRecord:
-    """Run every phase, or with ``quick`` the first targets alone, to the unsigned record. Raises without a score."""
+    """Run every phase of a described submission and return its unsigned record.
+
+    quick: score the first targets only, and nothing for comparison
+    Raises ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
+    """
     track, limits = context.track, context.track.limits
     context.data_dir, context.bos_id = dataset.folder, dataset.bos_id
     with nothing_half_written(context.run_dir):

@@ -31,7 +31,11 @@ RULE = "R6-REPRODUCED"
 
 
 def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progress: Reporter) -> list[Finding]:
-    """Score the front again, up to a drawn point, and audit that pass; ``artifact`` has the recorded digests."""
+    """Score the front of the validation set again, up to a random point of ``record.running_bpb``, and audit that pass.
+
+    artifact: folder with the record's ``model.bin`` and ``code.bundle``, already checked against its digests
+    Raises ``CouldNotCheck`` when track or data are not those of the record, ``RuleBroken`` when the artifact fails.
+    """
     track = load_track(record.track.name)
     if track.digest != record.track.digest:
         raise CouldNotCheck(f"track {track.name} has changed since the record.", remedy="Use the record's version.")

@@ -109,7 +109,11 @@ def signed(record: RunRecord, run_dir: Path, records_dir: Path) -> RunOutcome:
 
 
 def submit_run(order: Order, seed: int, *, sign: bool = True, quick: bool = False) -> RunOutcome:
-    """One run; without ``sign`` nothing is announced or stored, and ``quick`` cuts it short. Raises without a score."""
+    """One refereed run. ``sign=False`` (a reviewer's rerun, or a try) announces and stores nothing.
+
+    quick: cut it short; for a try alone
+    Raises ``UsageError`` before it is announced, ``RuleBroken`` or ``CouldNotCheck`` when the run ends without a score.
+    """
     assert not (sign and quick)
     track = load_track(order.track_name).quick() if quick else load_track(order.track_name)
     if sign:
@@ -185,7 +189,10 @@ def resume_run(
 
 
 def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
-    """The folder of a run that remembers each ``wanted`` value. Raises ``UsageError``, or ``CouldNotCheck``."""
+    """The folder of a run that remembers each ``wanted`` value. Raises ``UsageError`` when there is none.
+
+    Raises ``CouldNotCheck`` for a run that is named and remembers nothing: it has its record already, say.
+    """
     base = runs_dir()
 
     def differences(run_dir: Path) -> str:
@@ -252,7 +259,10 @@ def _reopen(
 
 
 def submit_seeds(order: Order, seeds: Sequence[int], *, again: bool) -> Iterator[tuple[RunOutcome, bool]]:
-    """Run each seed in turn, with ``again`` also those with a record; yields each outcome, and whether it ran now."""
+    """Run each seed in turn; yields each outcome when it is there, and whether it was run for it now.
+
+    again: run every seed, also one that has a record
+    """
     found = [] if again else list(_earlier(order.records_dir, seeds))
     identity = _identify(order, seeds[0]) if found else None
     kept = {seed: what for seed, whose, what in found if whose == identity}

@@ -70,7 +70,12 @@ def seal_script(script: Path, run_dir: Path, variables: Mapping[str, str]) -> ar
 
 
 def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRecord:
-    """Run it to its end; ``pattern`` is of the packed model. Raises ``RuleBroken``: A1-TRAIN-CLOCK, S3, A3."""
+    """Run it to its end and return the unsigned record.
+
+    pattern: of the packed model among the files that it writes
+    Raises ``RuleBroken``: A1-TRAIN-CLOCK when it runs out of time, S3-PROTOCOL when it fails or prints no score,
+    A3-ARTIFACT-BYTES when it leaves no packed model.
+    """
     track, sealed, run_dir, limits = context.track, context.sealed, context.run_dir, context.track.limits
     limit = limits.setup_s + limits.train_s + limits.warmup_s + limits.eval_s  # from outside they can't be told apart
     work, data, script = run_dir / "work", run_dir / "data", sealed.root / artifact.PACKAGE / next(iter(sealed.files))

@@ -29,7 +29,10 @@ LARGE_CACHE = 0.125  # of the cap; larger compile caches are shown to reviewers
 
 
 def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[BudgetEntry]) -> list[Finding]:
-    """A1 and A2 from the ledger by the track's reading; over a stricter published reading alone is a WARN."""
+    """A1 and A2 from the ledger; a run that overran was killed, so this is where measured time meets its limit.
+
+    The track's reading decides. One that keeps it but overruns a stricter published reading is a WARN.
+    """
     tolerant = context.track.readings.train_clock == "tolerate_200ms"
     findings = []
     for budget in budgets:
@@ -172,7 +175,10 @@ def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:
 def all_findings(
     context: RunContext, record: RunRecord, final: Evaluation, *, val_bytes: int, left_out: list[str]
 ) -> list[Finding]:
-    """Every finding but those on data and machine; ``left_out``: words for each pass for comparison that failed."""
+    """Every finding of a refereed run but those on its data and machine; ``record`` holds all else by now.
+
+    left_out: words for each pass for comparison that failed
+    """
     degenerate = final.keeper.degenerate() if final.keeper else ""
     floor_bpb = context.track.audit.floor_bpb
     audited = audit_findings(record.audits, bpb=final.score.bpb, floor_bpb=floor_bpb, degenerate=degenerate)

@@ -46,7 +46,10 @@ class Chunks:
 
 @dataclass(frozen=True)
 class Stream:
-    """Target i is ``tokens[i + 1]`` and spells ``target_bytes[i]`` raw bytes; the first ``targets`` are scored."""
+    """The validation stream: target i is ``tokens[i + 1]`` and spells ``target_bytes[i]`` raw bytes.
+
+    tokens: integer (N,); target_bytes: integer (N - 1,); targets: how many are scored, from the front
+    """
 
     tokens: Tokens
     target_bytes: npt.NDArray[np.integer[Any]]

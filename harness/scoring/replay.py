@@ -29,7 +29,10 @@ Rows = dict[int, torch.Tensor]
 
 @dataclass(frozen=True)
 class Original:
-    """What the run that counts did (``nats``: committed) and where audits look: all that a replica has to repeat."""
+    """What the run that counts did, and where the audits look: everything that a replica has to repeat.
+
+    nats: committed, float64 (targets,)
+    """
 
     stream: Stream
     nats: Nats
@@ -157,7 +160,10 @@ def nats_apart(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def rounding_nats(logits: torch.Tensor) -> float:
-    """What rounding can move a log-probability by; bounded, since a single large logit must not excuse all others."""
+    """What rounding to the logits' own type can move a log-probability by, when kernels of another shape ran.
+
+    Bounded, however large a logit is: a single one must not excuse all others.
+    """
     return 4 * torch.finfo(logits.dtype).eps * min(float(logits.abs().max().nan_to_num(0.0)), LARGEST_LOGIT)
 
 

@@ -67,13 +67,19 @@ class GainSample:
         return float(self.nats * (1.0 - ESCAPE ** (1.0 / self.draws)))
 
     def estimate(self, dearer: Callable[[int], float]) -> float:
-        """Unbiased estimate per target of a sum over all, from the drawn ones (Hansen and Hurwitz 1943)."""
+        """Unbiased estimate of a sum over all targets, per target, from its value at the drawn ones.
+
+        Source: Hansen and Hurwitz (1943), sampling with unequal probabilities.
+        """
         values = np.array([dearer(target) for target in self.targets.tolist()])
         return float(self.nats * np.mean(values / self.weights))
 
 
 def draws_for(escape_nats: float, mean_nats: float) -> int:
-    """How many draws miss a leak of ``escape_nats`` with ``ESCAPE`` at most; ``mean_nats``: mean weight of a target."""
+    """How many draws it takes for a leak of ``escape_nats`` a token to be missed with ``ESCAPE`` at most.
+
+    mean_nats: mean weight of all targets
+    """
     share = escape_nats / mean_nats
     return math.ceil(math.log(ESCAPE) / math.log1p(-share)) if share < 1.0 else 1
 
@@ -95,7 +101,10 @@ def draw_by_gain(weights: Nats, escape_nats: float, random: np.random.Generator,
 
 @dataclass(frozen=True)
 class Draws:
-    """Places audited beyond the even rows: by gain over the frequencies, over the packed model, in cheap chunks."""
+    """Everything that is audited beyond the even rows, as places in the stream.
+
+    by_gain: over the referee's reference; over_frozen: over the packed model; outliers: rows of cheap chunks
+    """
 
     by_gain: GainSample
     over_frozen: GainSample

@@ -91,7 +91,10 @@ class TestResult:
 
     @property
     def needed(self) -> int | None:
-        """Smallest number of seeds a side that shows the improvement with :data:`POWER`; ``None``: no number does."""
+        """Smallest number of seeds a side that shows the improvement with the probability :data:`POWER`.
+
+        ``None`` above :data:`MAX_SEEDS`, and for an improvement that is zero or negative: no number of seeds shows it.
+        """
         counts, reached = range(2, MAX_SEEDS + 1), partial(power, self.improvement, *self.stds)
         if self.improvement <= 0 or reached(MAX_SEEDS) < POWER:
             return None
@@ -102,7 +105,10 @@ class TestResult:
 
 
 def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult:
-    """One-sided Welch test (1947, by scipy). Raises ``UsageError`` for under two values a side, or no spread."""
+    """One-sided Welch test (unequal variances, sample deviations; Welch 1947, by scipy).
+
+    Raises ``UsageError`` for fewer than two values a side, or when neither side has any spread.
+    """
     from scipy import stats
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
@@ -116,7 +122,10 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
 
 
 def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: float = 0.0) -> TestResult | None:
-    """One-sided paired t test over scores of the same seeds in order; ``None`` where only rounding tells them apart."""
+    """One-sided paired t test over the scores of the same seeds in the same order, at least two.
+
+    ``None`` where their differences have no spread but rounding's.
+    """
     from scipy import stats
 
     new, old = _values("candidate", candidate), _values("baseline", baseline)
