@@ -35,9 +35,7 @@ class HarnessError(Exception):
 
     def __init__(self, message: str, *, remedy: str, log: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.log = log
+        self.message, self.remedy, self.log = message, remedy, log
 
     def __str__(self) -> str:
         log = f" {self.log}\n" if self.log else " "

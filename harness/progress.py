@@ -40,16 +40,12 @@ class Reporter:
         """One line that stays."""
 
 
-Silent = Reporter
-
-
 class BarReporter(Reporter):
     """One display for the whole command: a line for each stage that is over, and below them a bar for what runs."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._console = Console(file=stream or getattr(sys.stderr, "bare", sys.stderr), highlight=False)
-        self._started = time.monotonic()
-        self._running = 0
+        self._started, self._running = time.monotonic(), 0
         self._bars = Progress(
             TextColumn("{task.fields[since]}", markup=False, table_column=Column(no_wrap=True)),
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
@@ -126,5 +122,5 @@ class LineReporter(Reporter):
 def make_reporter(*, silent: bool = False) -> Reporter:
     """The reporter that fits this standard error: bars on a terminal, lines elsewhere, nothing when ``silent``."""
     if silent:
-        return Silent()
+        return Reporter()
     return BarReporter() if sys.stderr.isatty() else LineReporter()

@@ -47,10 +47,8 @@ def templates(folder: Path) -> Environment:
     """The templates in ``folder``. HTML is escaped; the filter ``plain`` makes foreign text fit for everything else."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-    files, escaped = FileSystemLoader(folder), select_autoescape(("html.jinja",))
-    found = Environment(
-        loader=files, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    files, html = FileSystemLoader(folder), select_autoescape(("html.jinja",))
+    found = Environment(loader=files, autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.filters["plain"] = lambda text, limit=300: printable(str(text), limit)
     return found
 

@@ -142,8 +142,7 @@ def pulls_command(
                 stream.write(item.line())
                 stream.flush()
             stage.update(len(judged), f"{len(judged)} of {len(added)}: #{item.added.pull.number}")
-    order = {(item.added.pull.number, item.added.path): item for item in judged}
-    judged = [order[key] for key in sorted(order)]
+    judged = [item for _, item in sorted({(item.added.pull.number, item.added.path): item for item in judged}.items())]
     write_atomic(lines.absolute(), b"".join(item.line() for item in judged), replace=True, mode=None)
     board.write_board(judged, f"{len(chosen)} pull requests, {len(judged)} record folders", out)
     click.echo(f"{len(chosen)} pull requests, {len(judged)} record folders: {out}/board.html, board.csv, folders.jsonl")
@@ -207,10 +206,8 @@ def bytes_command(folder: Path | None, val_loss: str | None, val_bpb: str | None
             total = implied_bytes(Number.of(val_loss), Number.of(val_bpb), val_tokens)
             plan |= {"claimed_bytes": total.value, "tolerance": total.slack}
         except ValueError as error:
-            raise UsageError(
-                f"these three numbers can't belong together: {error}.",
-                remedy="Give nats a token, bits a byte and the number of tokens, as the log prints them.",
-            ) from None
+            remedy = "Give nats a token, bits a byte and the number of tokens, as the log prints them."
+            raise UsageError(f"these three numbers can't belong together: {error}.", remedy=remedy) from None
     elif val_loss is not None or val_bpb is not None:
         raise UsageError("a claim needs --val-loss, --val-bpb and --val-tokens.", remedy="Give all three.")
     if folder is None:
@@ -228,7 +225,6 @@ def bytes_command(folder: Path | None, val_loss: str | None, val_bpb: str | None
         ]
         rows.append(("all causes", "", f"{table.table_bytes - table.exact_bytes:+,}", ""))
         lines += ["", f"Look-up table {table.table_bytes:,} bytes, exact ledger {table.exact_bytes:,} bytes:"]
-        headers = ("cause", "targets", "bytes", f"change of a score of {table.at_bpb:g} bpb")
-        lines.append(fitted_table(headers, rows))
+        lines.append(fitted_table(("cause", "targets", "bytes", f"change of a score of {table.at_bpb:g} bpb"), rows))
     say(report, "\n".join(lines), as_json=as_json)
     return rules.exit_code_of(report.findings)

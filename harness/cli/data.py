@@ -153,13 +153,11 @@ def list_(as_json: bool) -> None:
         if path.is_dir() and not path.name.startswith("."):
             try:
                 found = read_manifest(path)
-                counts = f"{found.val_tokens:,} val, {found.train_tokens:,} train tokens"
-                rows.append((path.name, found.name, counts))
+                rows.append((path.name, found.name, f"{found.val_tokens:,} val, {found.train_tokens:,} train tokens"))
             except HarnessError as error:
                 rows.append((path.name, "", error.message))
     table = fitted_table(("folder", "data set", "holds"), rows) if rows else "No data set is cached yet."
-    document = [{"folder": f, "name": n, "state": s} for f, n, s in rows]
-    say(document, f"{table}\nFolder: {folder}", as_json=as_json)
+    say([{"folder": f, "name": n, "state": s} for f, n, s in rows], f"{table}\nFolder: {folder}", as_json=as_json)
 
 
 def _show(result: dict[str, object], as_json: bool) -> None:

@@ -90,10 +90,7 @@ def system_checks() -> Iterator[Check]:
     yield Check("system", "kernel", "ok" if linux else "missing", found, remedy)
     cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory().total
     yield Check("system", "processor", "ok", f"{cores} cores, {memory / 1e9:.1f} GB of memory")
-    place = runs_dir()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(next(place for place in (runs_dir(), *runs_dir().parents) if place.exists())).free
     state: State = "ok" if free >= RECOMMENDED_DISK_BYTES else "note"
     remedy = f"Set GOLF_RUNS_DIR to a disk with {RECOMMENDED_DISK_BYTES / 1e9:.0f} GB free."
     yield Check("system", "disk", state, f"{free / 1e9:.1f} GB free for runs", remedy)
@@ -132,16 +129,13 @@ def package_checks() -> Iterator[Check]:
         extra = next((name for name in _EXTRAS if marker is None or marker.evaluate({"extra": name})), None)
         if extra is None or requirement.name == DISTRIBUTION:
             continue
-        state: State = "missing"
+        state: State = "ok"
         try:
             found = metadata.version(requirement.name)
+            if not requirement.specifier.contains(found, prereleases=True):
+                state, found = "missing", f"{found}, wanted {requirement.specifier}"
         except metadata.PackageNotFoundError:
-            state, found = "note" if extra else "missing", f"not installed{_TABLE['extras'][extra]}"
-        else:
-            if requirement.specifier.contains(found, prereleases=True):
-                state = "ok"
-            else:
-                found += f", wanted {requirement.specifier}"
+            state, found = "note" if extra else "missing", f"not installed{_EXTRAS[extra]}"
         remedy = f"{_PIP} '{requirement.name}{requirement.specifier}'"
         yield Check("packages", requirement.name, state, found, remedy)
         if requirement.name == "torch" and state == "ok":

@@ -22,10 +22,7 @@ def command() -> None:
 @click.option("--owner", default="", help="A name to show beside the key; anything you like.")
 @JSON
 def new(owner: str, as_json: bool) -> None:
-    """Make a private key that signs from now on.
-
-    Its public half goes into the list of keys.
-    """
+    """Make a private key that signs from now on. Its public half goes into the list of keys."""
     key = describe_key(create_key(keys_dir(), records_dir=records_dir(), owner=owner), owner=owner)
     path = trusted.public_path(records_dir(), key.keyid)
     say([key], f"Key {key.keyid} signs from now on; its public half is {path}.", as_json=as_json)
@@ -59,10 +56,7 @@ def list_(as_json: bool) -> None:
               help="What it may sign: a runner's records, a reviewer's reviews. Default: both.")  # fmt: skip
 @JSON
 def trust(key: str, roles: tuple[trusted.Role, ...], as_json: bool, **shown: str | None) -> None:
-    """Accept a public key, and set its window and roles.
-
-    KEY is a public key file, or the id of a listed key.
-    """
+    """Accept a public key, and set its window and roles. KEY is a public key file, or the id of a listed key."""
     known = trusted.load_public(Path(key)) if Path(key).is_file() else _find(key)
     listed = trusted.change_key(records_dir(), known, status="trusted", roles=roles or None, **shown)
     window = f"from {listed.not_before or 'any time'} until {listed.not_after or 'further notice'}"
@@ -74,10 +68,7 @@ def trust(key: str, roles: tuple[trusted.Role, ...], as_json: bool, **shown: str
 @click.option("--reason", required=True, help="Why; shown with every record that no longer counts.")
 @JSON
 def revoke(key: str, reason: str, as_json: bool) -> None:
-    """Revoke a key: nothing it signed counts any more.
-
-    KEY is the start of its id.
-    """
+    """Revoke a key: nothing it signed counts any more. KEY is the start of its id."""
     listed = trusted.change_key(records_dir(), _find(key), status="revoked", reason=reason)
     say([listed], f"Key {listed.keyid} is revoked: {reason}.", as_json=as_json)
 
@@ -86,23 +77,16 @@ def revoke(key: str, reason: str, as_json: bool) -> None:
 @click.option("--owner", default="", help="A name for the new key; the old one's by default.")
 @JSON
 def rotate(owner: str, as_json: bool) -> None:
-    """Replace the key that signs here.
-
-    The old one endorses the new one and retires; its records stay good.
-    """
+    """Replace the key that signs here. The old one endorses the new one and retires; its records stay good."""
     old, made = rotate_key(keys_dir(), records_dir(), owner=owner)
-    text = f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}."
-    say([made], text, as_json=as_json)
+    say([made], f"Key {made.keyid} signs from now on; {old.keyid[:16]} retired at {old.not_after}.", as_json=as_json)
 
 
 @command.command()
 @click.argument("ssh_key", type=FILE)
 @JSON
 def bind(ssh_key: Path, as_json: bool) -> None:
-    """Let an SSH key say whose the key that signs here is.
-
-    SSH_KEY is a private key file such as ~/.ssh/id_ed25519.
-    """
+    """Let an SSH key say whose the key that signs here is. SSH_KEY is a private key file such as ~/.ssh/id_ed25519."""
     listed = bind_key(keys_dir(), records_dir(), ssh_key)
     say([listed], f"Key {listed.keyid} is bound to {listed.ssh}.", as_json=as_json)
 
@@ -111,10 +95,7 @@ def bind(ssh_key: Path, as_json: bool) -> None:
 @click.option("--root", "roots", multiple=True, metavar="KEY", help="A listed key that may sign later versions too.")
 @JSON
 def sign(roots: tuple[str, ...], as_json: bool) -> None:
-    """Sign the list of keys as it is now.
-
-    From then on keys/ counts only as its newest signed version has it.
-    """
+    """Sign the list of keys as it is now. From then on keys/ counts only as its newest signed version has it."""
     key = load_private(keys_dir(), read_active(keys_dir()))
     path = trusted.sign_list(records_dir(), key.keyid, key.private, [_find(start).keyid for start in roots])
     listed = list(trusted.load_trust(records_dir() / "keys")[0].values())

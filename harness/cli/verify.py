@@ -61,8 +61,7 @@ def command(
         stamps = witness.check_stamps(report, tsa) if tsa else ()
         reports.append(replace(report, folder=(*report.folder, *gone, *stamps)))
     if intents is not None:
-        missing = witness.extend_log(reports, intents)
-        reports[0] = replace(reports[0], folder=(*reports[0].folder, *missing))
+        reports[0] = replace(reports[0], folder=(*reports[0].folder, *witness.extend_log(reports, intents)))
     if artifact is not None or rescore:
         reports = [_with_artifact(reports, artifact, rescore=rescore, silent=as_json)]
     if junit is not None:
@@ -102,7 +101,7 @@ def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescor
     if len(chosen) != 1:
         words = f"--artifact and --rescore belong to one record; {len(chosen)} are given."
         raise UsageError(words, remedy="Name that record's file.")
-    (report, entry), found = chosen[0], []
+    ((report, entry),) = chosen
     assert entry.record is not None
     with gathered(entry.record, report.records_dir, artifact) as folder:
         found = check_artifact_files(entry.record, folder)
@@ -116,9 +115,7 @@ def _with_artifact(reports: list[VerifyReport], artifact: Path | None, *, rescor
 
 def _table(report: VerifyReport) -> str:
     """Every run record, everything that did not pass, statistics of a whole folder, and one closing sentence."""
-    notes = [
-        f for f in report.findings if f.verdict is not Verdict.PASS or f.rule == "R6-REPRODUCED" or f in report.folder
-    ]
+    notes = [f for f in report.findings if f.verdict != "PASS" or f.rule == "R6-REPRODUCED" or f in report.folder]
     whole = len(report.records) == sum(entry.name.startswith("runs/") for entry in report.entries)
     pools = [line for pool in counted_pools(report)[0] for line in describe_pools(pool)] if whole else []
     found = Counter(entry.verdict.value for entry in report.asked)

@@ -6,7 +6,6 @@ Those of the challenge ship in ``harness/tracks``; GOLF_TRACKS_DIR names a folde
 import hashlib
 import os
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -167,7 +166,7 @@ def load_track(name: str) -> Track:
 
 def _texts() -> dict[str, Path]:
     """Name -> file. A track that ships cannot be replaced: its name means the same everywhere."""
-    shipped, own = Path(str(resources.files("harness"))) / "tracks", os.environ.get("GOLF_TRACKS_DIR", "")
+    shipped, own = Path(__file__).parents[1] / "tracks", os.environ.get("GOLF_TRACKS_DIR", "")
     if own and not Path(own).is_dir():
         raise UsageError(f"GOLF_TRACKS_DIR is {own!r}, which is not a directory.", remedy="Unset it, or correct it.")
     folders = (*([Path(own)] if own else []), shipped)

@@ -17,7 +17,6 @@ VARIABLES: dict[str, str] = msgspec.toml.decode(Path(__file__).with_name("variab
 GIVEN_TO_MAKE = "GIVEN_TO_MAKE"  # the names on make's command line
 COMMAND_VARIABLES = ("SEED", "SEEDS", "TRACK", "DATA", "SUBMISSION", "RESUME", "AGAIN", "QUICK", "RECORD", "FOLDER")
 COMMITTED = Path("records")
-HOME_FOLDERS = ("GOLF_CACHE_DIR", "GOLF_KEYS_DIR")  # the ones that lie below the user's home by default
 
 
 def check_environment(environ: Mapping[str, str] | None = None) -> None:
@@ -66,5 +65,5 @@ def _folder(name: str, default: Callable[[], Path]) -> Path:
     except RuntimeError:  # no HOME, and nobody of that name in the list of users
         if value:
             raise UsageError(f"{name} is {value!r}, and no such user has a home.", remedy="Give a path.") from None
-        text = "this user has no home folder."
-        raise UsageError(text, remedy=f"Set {' and '.join(HOME_FOLDERS)} to folders.") from None
+        remedy = "Set GOLF_CACHE_DIR and GOLF_KEYS_DIR to folders."  # what lies below it by default
+        raise UsageError("this user has no home folder.", remedy=remedy) from None

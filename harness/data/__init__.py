@@ -15,6 +15,7 @@ from harness.progress import Reporter
 __all__ = ["Dataset", "Validation", "load_validation", "open_dataset", "stated_fingerprint"]
 
 BUILD_WAIT_S = 600.0
+PUBLISHED = tuple(f"fineweb_{variant}" for variant in EXPORTS)
 
 
 def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
@@ -31,14 +32,14 @@ def open_dataset(name: str, folder: Path, progress: Reporter) -> Dataset:
                 build_sotu(place, progress)
     if (place / MANIFEST).is_file():
         return open_folder(place, progress)
-    variant = name.removeprefix("fineweb_")
-    if name != variant and variant in EXPORTS:
-        remedy = f"Fetch it: harness data fetch --variant {variant} --with-docs. Or give its folder's whole path."
+    if name in PUBLISHED:
+        fetch = f"harness data fetch --variant {name.removeprefix('fineweb_')} --with-docs"
+        remedy = f"Fetch it: {fetch}. Or give its folder's whole path."
         raise UsageError(f"data set {name} is not in {folder}.", remedy=remedy)
     if place.is_dir() or "/" in name:
         text = f"{name} is not a data set: it has no {MANIFEST}."
         raise UsageError(text, remedy="`harness data build` makes one; see its --help.")
-    known = ", ".join(["sotu", *(f"fineweb_{variant}" for variant in EXPORTS)])
+    known = ", ".join(("sotu", *PUBLISHED))
     raise UsageError(f"unknown data set {name!r}.", remedy=f"Known: {known}, or the path of a built folder.")
 
 
@@ -58,6 +59,6 @@ def _place(name: str, folder: Path) -> Path:
     """Where the set of that name lies or would lie: among the named ones, or by its path."""
     if name == "sotu":
         return folder / f"sotu-{recipe_digest()[:12]}"
-    named = folder / name
-    published = name in {f"fineweb_{variant}" for variant in EXPORTS}  # no folder of that name in the working one
-    return named if published or (named / MANIFEST).is_file() else Path(name).expanduser().absolute()
+    if name in PUBLISHED or (folder / name / MANIFEST).is_file():  # a published one is no folder in the working one
+        return folder / name
+    return Path(name).expanduser().absolute()

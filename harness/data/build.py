@@ -208,11 +208,9 @@ def trained_tokenizer(
 
     operators: of a text with case operators. Raises ``UsageError`` for too little text
     """
-    lines: list[str] = []
-    seen = 0
+    lines, seen = list[str](), 0
     for text in islice(documents, val_documents, None):
-        written = apply_operators(text) if operators else text
-        lines += [line for line in written.splitlines() if line.strip()]
+        lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())
         seen += len(text)
         if seen > TRAINING_CHARACTERS:
             break

@@ -11,7 +11,7 @@ import numpy as np
 from harness.data import byte_table, dataset
 from harness.data.documents import Documents, folder_tokenizer, ledger_of
 from harness.data.overlap import OverlapAudit
-from harness.data.tokenizers import Bytes, Tokenizer
+from harness.data.tokenizers import Tokenizer
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import file_digest
 from harness.fineweb import DOCUMENTS
@@ -51,8 +51,7 @@ def check_bytes(
 
     claimed_bytes, claimed_targets: what a submission divided by (within ``tolerance``) and scored
     """
-    tokenizer = folder_tokenizer(folder, tokenizer_file)
-    if tokenizer is None:
+    if (tokenizer := folder_tokenizer(folder, tokenizer_file)) is None:
         raise UsageError(f"{folder} does not say its tokenizer.", remedy="Give --tokenizer FILE.")
     tokens = dataset.join_values(dataset.find_shards(folder, "val"))
     if len(tokens) < 2:
@@ -64,8 +63,7 @@ def check_bytes(
             remedy="The format has one BOS before each document; --tokenizer names the right tokenizer.",
         )
     findings: list[Finding] = []
-    ledger: Bytes | None = None
-    raw, comparison = None, None
+    ledger, raw, comparison = None, None, None
 
     def say(rule: str, text: str, wrong: str = "") -> None:
         findings.append(Finding(rule, Verdict.FAIL if wrong else Verdict.PASS, text, found=wrong))
@@ -170,9 +168,7 @@ def check_manifest(path: Path, folder: Path, bos_id: int) -> Finding:
     val = dataset.find_shards(folder, "val")
     tokens = dataset.join_values(val)
     found = {"docs_val": int((tokens == bos_id).sum()), "files_val": len(val), "tokens_val": len(tokens)}
-    wrong = [
-        f"{key} is {found[key]:,}, the manifest says {wanted[key]:,}" for key in wanted if found[key] != wanted[key]
-    ]
+    wrong = [f"{key} is {found[key]:,}, the manifest says {n:,}" for key, n in wanted.items() if found[key] != n]
     if wanted["docs_val"] != DOCUMENTS:
         wrong.append(f"the manifest's docs_val is {wanted['docs_val']:,}, the split has {DOCUMENTS:,} (#2127)")
     if wrong:

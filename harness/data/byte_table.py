@@ -103,8 +103,7 @@ def judge_space_marker(tokenizer: Tokenizer, found: TableComparison) -> list[Fin
         f"{tokenizer.name} has no piece with U+2581: each space is spelt as its three bytes, and the look-up table "
         f"counts {found.table_bytes:,} bytes for {found.exact_bytes:,} ({share:+.1f} %) (#755, #897)."
     )
-    remedy = "Divide by the ledger's bytes."
-    return [Finding("A7-BYTES", Verdict.FAIL, text, found="no-space-marker", remedy=remedy)]
+    return [Finding("A7-BYTES", Verdict.FAIL, text, found="no-space-marker", remedy="Divide by the ledger's bytes.")]
 
 
 def round_trip(documents: Iterable[str], tokenizer: Tokenizer) -> Finding:
@@ -223,8 +222,7 @@ def judge_coverage(claimed_targets: int, tokens: Tokens, bos_id: int, window: in
         tail = total - claimed_targets
         return Finding("C4-COVERAGE", Verdict.WARN if tail else Verdict.PASS, f"{text}; {tail:,} in the dropped tail.")
     starts = np.append(np.flatnonzero(tokens == bos_id), len(tokens))
-    within = max(window, 1)
-    cut = np.flatnonzero((starts - 1 >= claimed_targets) & (starts - 1 - claimed_targets < within))
+    cut = np.flatnonzero((starts - 1 >= claimed_targets) & (starts - 1 - claimed_targets < max(window, 1)))
     if claimed_targets > total:
         how, name = "more than there are: tokens are scored twice, or the set is another", "too-many"
     elif len(cut) and cut[-1]:

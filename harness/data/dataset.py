@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ import numpy.typing as npt
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.files import file_digest, read_regular, write_atomic
 from harness.progress import Reporter
-from harness.protocol.session import SHARD_HEADER_BYTES as HEADER_BYTES
-from harness.protocol.session import SHARD_MAGIC as MAGIC
+from harness.protocol.session import SHARD_HEAD, SHARD_HEADER_BYTES, SHARD_MAGIC
 from harness.rules import Finding
 
 MANIFEST = "dataset.json"
@@ -33,7 +31,6 @@ VERIFIED = "verified.json"
 REBUILD = "Remove the folder and build or fetch it again."
 DTYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: np.dtype("<u2"), 2: np.dtype("<u4")}
 SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<part>train|val|val_bytes)_(?P<index>\d{6})\.bin")
-_HEAD = struct.Struct("<3i")
 
 Values = npt.NDArray[np.unsignedinteger]
 
@@ -107,8 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise CouldNotCheck(f"{path}: {error}.", remedy=REBUILD) from None
     if manifest.version != 1:
         raise CouldNotCheck(f"{path} is of version {manifest.version}; this referee knows version 1.", remedy=REBUILD)
-    strays = [name for name in manifest.files if Path(name).name != name or name.startswith(".")]
-    if strays:
+    if strays := [name for name in manifest.files if Path(name).name != name or name.startswith(".")]:
         raise CouldNotCheck(f"{path} names a file outside its folder: {strays[0]!r}.", remedy=REBUILD)
     return manifest
 
@@ -123,8 +119,7 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     _check_files(folder, manifest.files, progress)
     train, val = find_shards(folder, "train"), find_shards(folder, "val")
     ledger = find_shards(folder, "val_bytes")
-    unlisted = [p.name for p in (*train, *val, *ledger) if p.name not in manifest.files]
-    if unlisted:
+    if unlisted := [p.name for p in (*train, *val, *ledger) if p.name not in manifest.files]:
         raise CouldNotCheck(f"{folder / unlisted[0]} is not listed in {MANIFEST}.", remedy="Remove the foreign shard.")
     counts = [sum(read_head(path)[1] for path in part) for part in (train, val, ledger)]
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
@@ -142,8 +137,7 @@ def load_validation(dataset: Dataset) -> Validation:
     tokens = join_values(find_shards(dataset.folder, "val"))
     ledger = join_values(find_shards(dataset.folder, "val_bytes"))
     refuse_foreign_tokens(tokens, dataset.vocab_size, dataset.folder)
-    total = int(ledger[1:].sum(dtype=np.int64))
-    if total != dataset.val_bytes or ledger[0] != 0:
+    if (total := int(ledger[1:].sum(dtype=np.int64))) != dataset.val_bytes or ledger[0] != 0:
         text = f"the byte ledger of {dataset.folder} sums to {total:,}; the documents hold {dataset.val_bytes:,} bytes."
         raise RuleBroken("A7-BYTES", text, remedy=REBUILD)
     return Validation(tokens.astype(np.uint16, copy=False), ledger[1:])
@@ -155,19 +149,19 @@ def _check_files(folder: Path, files: Mapping[str, str], progress: Reporter) -> 
         known = msgspec.json.decode(read_regular(stamp, 1 << 24), type=dict[str, list[str | int]])
     except (OSError, msgspec.DecodeError):
         known = {}
+    todo, done = dict[str, int](), 0
     for name, digest in files.items():
         if not (path := folder / name).is_file():
             raise CouldNotCheck(f"{path} is missing.", remedy=REBUILD)
         status = path.stat()
         states[name] = [digest, status.st_size, status.st_mtime_ns, status.st_ino]
-    todo = {name: (folder / name).stat().st_size for name in files if known.get(name) != states[name]}
+        if known.get(name) != states[name]:
+            todo[name] = status.st_size
     if not todo:
         return
-    done = 0
     with progress.stage(f"digests of {folder.name}", sum(todo.values()), "bytes") as stage:
         for name, size in todo.items():
-            found = file_digest(folder / name)
-            if found != files[name]:
+            if (found := file_digest(folder / name)) != files[name]:
                 text = f"{folder / name} has changed: its sha256 is {found[:16]}…, wanted {files[name][:16]}…."
                 raise CouldNotCheck(text, remedy=REBUILD)
             done += size
@@ -184,14 +178,13 @@ def shard_name(prefix: str, part: str, index: int) -> str:
 def write_shard(path: Path, values: npt.NDArray[np.integer]) -> str:
     """Write one shard, of version 2 only where a value is over 65,535, and put it on the disk; returns its SHA-256."""
     version = 1 if int(values.max(initial=0)) < 2**16 else 2
-    header = np.zeros(HEADER_BYTES // 4, "<i4")
-    header[:3] = MAGIC, version, len(values)
+    header = SHARD_HEAD.pack(SHARD_MAGIC, version, len(values)).ljust(SHARD_HEADER_BYTES, b"\0")
     body = np.ascontiguousarray(values, DTYPES[version])
-    digest = hashlib.sha256(header.tobytes())
-    digest.update(body.data)
+    digest = hashlib.sha256()
     with path.open("xb") as file:
-        file.write(header.tobytes())
-        file.write(body.data)
+        for part in (header, body.data):
+            digest.update(part)
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
@@ -204,13 +197,13 @@ def read_head(path: Path) -> tuple[int, int]:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(_HEAD.size)
-    magic, version, count = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0, 0)
-    if magic != MAGIC or version not in DTYPES or count < 0 or size < HEADER_BYTES:
-        text = f"{path} is not a token shard: magic {magic}, version {version}, {size:,} bytes; wanted magic {MAGIC}."
-        raise CouldNotCheck(text, remedy="Remove the foreign file, or build the data set again.")
-    wanted = HEADER_BYTES + count * DTYPES[version].itemsize
-    if size != wanted:
+        head = file.read(SHARD_HEAD.size)
+    magic, version, count = SHARD_HEAD.unpack(head) if len(head) == SHARD_HEAD.size else (0, 0, 0)
+    if magic != SHARD_MAGIC or version not in DTYPES or count < 0 or size < SHARD_HEADER_BYTES:
+        found = f"magic {magic}, version {version}, {size:,} bytes; wanted magic {SHARD_MAGIC}"
+        remedy = "Remove the foreign file, or build the data set again."
+        raise CouldNotCheck(f"{path} is not a token shard: {found}.", remedy=remedy)
+    if size != (wanted := SHARD_HEADER_BYTES + count * DTYPES[version].itemsize):
         kind = "truncated" if size < wanted else "longer than its header says"
         text = f"{path} is {kind}: {size:,} bytes, {wanted:,} wanted for {count:,} values."
         raise CouldNotCheck(text, remedy="Fetch or build it again.")
@@ -220,7 +213,8 @@ def read_head(path: Path) -> tuple[int, int]:
 def map_values(path: Path) -> Values:
     """The values of one shard, memory-mapped and read-only, (count,). Raises like :func:`read_head`."""
     version, count = read_head(path)
-    return np.asarray(np.memmap(path, DTYPES[version], "r", HEADER_BYTES, (count,)) if count else [], DTYPES[version])
+    dtype = DTYPES[version]
+    return np.asarray(np.memmap(path, dtype, "r", SHARD_HEADER_BYTES, (count,)) if count else [], dtype)
 
 
 def join_values(paths: Iterable[Path]) -> Values:
@@ -233,11 +227,9 @@ def find_shards(folder: Path, part: str) -> list[Path]:
     """The shards of one part in stream order. Raises ``CouldNotCheck`` when an index is missing from the middle."""
     found = {}
     for path in sorted(folder.iterdir()):
-        match = SHARD_NAME.fullmatch(path.name)
-        if match and match["part"] == part:
+        if (match := SHARD_NAME.fullmatch(path.name)) and match["part"] == part:
             found[int(match["index"])] = path
-    gaps = sorted(set(range(max(found, default=-1) + 1)) - set(found))
-    if gaps:
+    if gaps := sorted(set(range(max(found, default=-1) + 1)) - set(found)):
         text = f"{folder}: {part} shard {gaps[0]:06d} is missing ({len(found)} of {max(found) + 1} are there)."
         raise CouldNotCheck(text, remedy="Fetch or build the data set again.")
     return [found[index] for index in sorted(found)]
@@ -245,7 +237,6 @@ def find_shards(folder: Path, part: str) -> list[Path]:
 
 def refuse_foreign_tokens(tokens: Values, vocab_size: int, where: Path, remedy: str = "") -> None:
     """Raises ``CouldNotCheck`` if ``where`` holds a token outside a vocabulary of that size."""
-    largest = int(tokens.max(initial=0))
-    if largest >= vocab_size:
+    if (largest := int(tokens.max(initial=0))) >= vocab_size:
         text = f"{where} holds token {largest}, the tokenizer has {vocab_size:,}: wrong tokenizer for these shards."
         raise CouldNotCheck(text, remedy=remedy or "Build or fetch shards and tokenizer together.")

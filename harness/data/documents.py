@@ -171,8 +171,7 @@ def _encode(tokenizer: Tokenizer, batch: list[str], first: int) -> list[tokenize
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
     """Documents in lists of about 2 million characters."""
-    batch: list[str] = []
-    size = 0
+    batch, size = list[str](), 0
     for text in documents:
         batch.append(text)
         size += len(text)

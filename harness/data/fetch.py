@@ -176,8 +176,7 @@ def plan_files(
     if not models or vals < 1:
         text = f"the manifest of {repo} lists no tokenizer file or no validation shard of {name}."
         raise CouldNotCheck(text, remedy="Choose another variant or revision.")
-    asked = trains if train_shards is None else train_shards
-    if asked > trains:
+    if (asked := trains if train_shards is None else train_shards) > trains:
         raise UsageError(f"--train-shards is {asked}; {name} has {trains}.", remedy="Ask for at most that many.")
     paths = [f"{below}datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(vals)]
     paths += [f"{below}datasets/{name}/fineweb_train_{i:06d}.bin" for i in range(asked)]
@@ -263,11 +262,11 @@ def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
         lambda: HfApi(ENDPOINT).get_paths_info(repo, list(paths), revision=revision, repo_type="dataset"),
     )
     found = {}
-    for item in (item for item in listed if isinstance(item, RepoFile)):
-        digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
-        found[item.path] = FileInfo(item.path, item.size, digest)
-    missing = [path for path in paths if path not in found]
-    if missing:
+    for item in listed:
+        if isinstance(item, RepoFile):
+            digest = f"sha256:{item.lfs.sha256}" if item.lfs else f"git:{item.blob_id}"
+            found[item.path] = FileInfo(item.path, item.size, digest)
+    if missing := [path for path in paths if path not in found]:
         text = f"{repo} at {revision[:12]} lacks {missing[0]} ({len(missing)} of {len(paths)} files)."
         raise CouldNotCheck(text, remedy="Check the repository, the prefix and --train-shards.")
     return [found[path] for path in paths]

@@ -52,8 +52,7 @@ class OverlapAudit:
         """Compare one train document with all of validation."""
         number = self.train_documents
         self.train_documents += 1
-        equal = self._digests.get(hashlib.sha256(document).digest())
-        if equal is not None and document:
+        if (equal := self._digests.get(hashlib.sha256(document).digest())) is not None and document:
             self.exact.append((equal, number))
         elif self._near_too and (sketch := min_hash(document)) is not None:
             for candidate in self._index.query(sketch):

@@ -102,10 +102,9 @@ class SentencePieceTokenizer(Tokenizer):
             text = f"{name} has no BOS piece; the shard format needs one before each document."
             raise UsageError(text, remedy="Train the tokenizer with a BOS piece (bos_id 1).")
         ids = range(self.vocab_size)
-        self._byte_pieces = np.array([bool(self._model.is_byte(i)) for i in ids])
-        self._control = np.array([self._model.is_control(i) for i in ids])
-        self._unknown = np.array([self._model.is_unknown(i) for i in ids])
-        self._unused = np.array([self._model.is_unused(i) for i in ids])
+        tests = self._model.is_byte, self._model.is_control, self._model.is_unknown, self._model.is_unused
+        found = (np.array([is_one(i) for i in ids]) for is_one in tests)
+        self._byte_pieces, self._control, self._unknown, self._unused = found
         self._pieces = [str(self._model.id_to_piece(i)) for i in ids]
         spelt = np.array([len(piece.encode()) for piece in self._pieces], np.int64)
         self._spelt = np.where(self._byte_pieces, 1, np.where(self._control, 0, spelt))  # in the normalised text
@@ -259,8 +258,7 @@ def apply_operators(text: str) -> str:
     """The text with case written as operators."""
 
     def write(match: re.Match[str]) -> str:
-        part = match[0]
-        if part in OPERATORS:
+        if (part := match[0]) in OPERATORS:
             return ESCAPE + part
         capital = [_foldable(character) for character in part]
         if all(capital) and len(part) > 1:

@@ -12,12 +12,11 @@ Covered: killed workers, lost nodes, a killed driver, jobs started twice, clocks
 Not covered: a shared file system that neither honours ``flock`` between hosts nor ``link``; then use one host.
 """
 
-import contextlib
 import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -98,7 +97,7 @@ class Queue:
         """
         read, folder, gpus = dict(sorted((inputs or {}).items())), str(Path.cwd()), needs.gpus
         secret = cache_dir() / "queue-secret"
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             write_atomic(secret, os.urandom(32).hex().encode(), replace=False, mode=0o600)
         text = msgspec.json.encode([list(argv), folder, gpus, read, secret.read_text()])
         stem = re.sub(r"[^0-9a-z]+", "-", title.lower()).strip("-")[:50]
@@ -121,7 +120,7 @@ class Queue:
 
     def publish(self, result: Result) -> bool:
         """Make ``result`` the job's one result. False when another attempt was first; nothing changes then."""
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             write_atomic(self.folder / "results" / f"{result.job}.json", msgspec.json.encode(result), replace=False)
             return True
         return False
@@ -130,7 +129,7 @@ class Queue:
         """Write down that an attempt starts here; its number is the next that nobody took."""
         for number in count(1 + len(list((self.folder / "attempts").glob(f"{job.id}.*.json")))):
             attempt = Attempt(job.id, number, host, os.getpid(), gpus)
-            with contextlib.suppress(FileExistsError):
+            with suppress(FileExistsError):
                 write_atomic(self._attempt_path(attempt), msgspec.json.encode(attempt), replace=False)
                 break
         return attempt

@@ -44,8 +44,7 @@ def main(folder: str, name: str) -> int:
 
             seconds, kind = round(time.monotonic() - started, 3), describe_machine().kind
             result = Result(job.id, attempt.number, host, kind, seconds, code, msgspec.Raw(output.strip()))
-            published = queue.publish(result)
-            queue.end_attempt(attempt, code, "" if published else "another attempt was first")
+            queue.end_attempt(attempt, code, "" if queue.publish(result) else "another attempt was first")
             return 0
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"

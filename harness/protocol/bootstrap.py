@@ -4,11 +4,11 @@ Usage, by the referee only: ``python -I -B bootstrap.py SEALED_ROOT MODULE``; th
 ``submission`` inside SEALED_ROOT, whatever its folder was called.
 """
 
-import importlib.util
 import os
 import runpy
 import sys
-from importlib import machinery
+from importlib.machinery import FileFinder, ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -45,12 +45,10 @@ def refuse_syntax_errors(folder: Path) -> None:
 
 def load_package(name: str, folder: Path) -> None:
     """Import a package from its own files: a cell may not list the folders above, which an import by path would do."""
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
+    spec = spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     assert spec is not None
     assert spec.loader is not None
-    sys.modules[name] = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 
 
@@ -59,11 +57,9 @@ def hide_unreadable() -> None:
 
     Without a root folder of its own a cell sees their names; libraries that can do without a package try an import.
     """
-    usual = machinery.FileFinder.find_spec
+    usual = FileFinder.find_spec
 
-    def find_spec(
-        self: machinery.FileFinder, fullname: str, target: ModuleType | None = None
-    ) -> machinery.ModuleSpec | None:
+    def find_spec(self: FileFinder, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
         spec = usual(self, fullname, target)
         if spec is not None and spec.has_location and spec.origin is not None and "." not in fullname:
             try:
@@ -72,7 +68,7 @@ def hide_unreadable() -> None:
                 return None
         return spec
 
-    machinery.FileFinder.find_spec = find_spec  # type: ignore[assignment, method-assign]
+    FileFinder.find_spec = find_spec  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

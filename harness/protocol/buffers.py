@@ -84,8 +84,7 @@ def map_tensor(fd: int, dtype: torch.dtype, shape: tuple[int, ...], device: int 
         return attach(fd, dtype.itemsize * count, device).tensor(dtype, shape)
     if count == 0:
         return torch.empty(shape, dtype=dtype)
-    memory = mmap.mmap(fd, count * dtype.itemsize)
-    return torch.frombuffer(memory, dtype=dtype, count=count).view(shape)
+    return torch.frombuffer(mmap.mmap(fd, count * dtype.itemsize), dtype=dtype, count=count).view(shape)
 
 
 class DeviceMemoryError(RuntimeError):
@@ -190,8 +189,7 @@ def _call(name: str, *arguments: object) -> None:
     except OSError as error:
         raise DeviceMemoryError(f"the CUDA driver cannot be loaded: {error}") from None
     function: Callable[..., int] = getattr(driver, name)
-    code = function(*arguments)
-    if code:
+    if code := function(*arguments):
         text = ctypes.c_char_p()
         driver.cuGetErrorString(code, ctypes.byref(text))
         reason = text.value.decode() if text.value else "unknown error"

@@ -66,8 +66,7 @@ class CellEnvironment:
     def read(cls, phase: str, environ: Mapping[str, str] | None = None) -> Self:
         """Read ``environ`` (default: the process's own). Raises ``NotInACell`` when it is not one of ``phase``."""
         env = os.environ if environ is None else environ
-        found = env.get("GOLF_PHASE")
-        if found != phase:
+        if (found := env.get("GOLF_PHASE")) != phase:
             raise NotInACell(
                 f"this module serves the {phase} phase, and GOLF_PHASE is {found!r}. "
                 "The referee starts it: `harness submit --submission FOLDER`."

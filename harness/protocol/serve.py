@@ -79,9 +79,7 @@ class EvalWorker:
     """One predictor and its channel. ``prepare`` once, then ``serve`` until STOP."""
 
     def __init__(self, channel: Channel, predictor: Predictor, environment: CellEnvironment) -> None:
-        self._channel = channel
-        self._predictor = predictor
-        self._vocab_size = environment.vocab_size
+        self._channel, self._predictor, self._vocab_size = channel, predictor, environment.vocab_size
         self._buffers: Buffers  # from ``prepare`` on
         self._mirrored: list[tuple[torch.Tensor, torch.Tensor]] = []  # (buffer, the predictor's own tensor)
 

@@ -25,7 +25,7 @@ DESCRIPTION_FILE = "description.json"
 MODEL_FILE = "model.bin"
 SHARD_MAGIC = 20240520
 SHARD_HEADER_BYTES = 1024
-_SHARD_HEAD = struct.Struct("<3i")
+SHARD_HEAD = struct.Struct("<3i")
 
 Scalar = str | int | float | bool | None
 
@@ -145,9 +145,8 @@ class DescribeSession(Session):
         for name, value in config.items():
             if not isinstance(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
                 raise ValueError(f"config[{name!r}] is {value!r}; wanted a string, integer, finite float or boolean.")
-        text = json.dumps(
-            {"config": config, "parameters": parameters, "notes": list(notes)}, allow_nan=False, sort_keys=True
-        )
+        told = {"config": config, "parameters": parameters, "notes": list(notes)}
+        text = json.dumps(told, allow_nan=False, sort_keys=True)
         write_whole(self.output_dir / DESCRIPTION_FILE, text.encode())
 
 
@@ -166,7 +165,7 @@ class TrainSession(Session):
         self._channel.send(Message(Kind.READY))
         shards = []
         for index, fd in enumerate(self._await_start()):
-            _, _, tokens = _SHARD_HEAD.unpack(os.pread(fd, _SHARD_HEAD.size, 0))  # the referee has checked the shard
+            _, _, tokens = SHARD_HEAD.unpack(os.pread(fd, SHARD_HEAD.size, 0))  # the referee has checked the shard
             shards.append(ShardFile(fd, tokens, f"shard-{index:06d}"))
         return shards
 

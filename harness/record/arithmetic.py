@@ -47,8 +47,7 @@ def check_run(record: RunRecord) -> list[Finding]:
     broken = list(_broken_rules(record))
     rules = {finding.rule for finding in broken}
     own = [f for f in record.findings if f.verdict is not Verdict.PASS and f.rule not in rules]
-    unknown = [f.rule for f in record.findings if f.rule not in catalogue()]
-    if unknown:
+    if unknown := [f.rule for f in record.findings if f.rule not in catalogue()]:
         text = f"names {', '.join(repr(name[:40]) for name in unknown[:5])}, which this version knows no rule for"
         own.append(Finding("R7-COMPLETE", Verdict.WARN, text))
     return [*check_complete(record), *broken, *own]
@@ -141,8 +140,7 @@ def _verdicts_and_digests(record: RunRecord) -> Iterator[str]:
         yield "A3-ARTIFACT-BYTES is given as FAIL, but the artifact is within the cap"
     # 6. The configuration has its digest. (The form of digests is the schema's; the chain has the intent's.)
     try:
-        config = canonical_digest(record.submission.config)
-        if config != record.submission.config_digest:
+        if (config := canonical_digest(record.submission.config)) != record.submission.config_digest:
             yield f"config_digest is {record.submission.config_digest[:16]}…; the configuration gives {config[:16]}…"
     except ValueError as error:
         yield f"submission.config: {error}"
@@ -161,8 +159,7 @@ def _broken_rules(record: RunRecord) -> Iterator[Finding]:
             text = f"budget {budget.name} used {budget.used_s:.3f} s, limit {budget.limit_s:.1f} s"
             yield _broken(CLOCK_RULES.get(budget.name, "A2-EVAL-CLOCK"), text)
     if final and not (final.whole_set and final.targets == record.data.val_targets):
-        text = f"the final stage scored {final.targets:,} targets of {record.data.val_targets:,}"
-        yield _broken("C4-COVERAGE", text)
+        yield _broken("C4-COVERAGE", f"the final stage scored {final.targets:,} targets of {record.data.val_targets:,}")
     if final and final.whole_set and final.bytes != record.data.val_bytes:
         text = f"the final score is over {final.bytes:,} bytes; the documents have {record.data.val_bytes:,}"
         yield _broken("A7-BYTES", text)

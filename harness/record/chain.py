@@ -9,6 +9,7 @@ reviewer noted, does.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import permutations
 
 from harness.record.canonical import CLOCK_SLACK, parse_utc
@@ -18,6 +19,7 @@ from harness.record.store import intent_mismatch
 from harness.rules import Finding, Verdict
 
 DAY = timedelta(days=1)
+_fail, _warn = (partial(Finding, "R3-CHAIN", verdict) for verdict in (Verdict.FAIL, Verdict.WARN))
 
 
 def check_chains(entries: Iterable[Entry]) -> list[Finding]:
@@ -65,17 +67,15 @@ class _Chain:
         for entry in self.entries:
             first, before = self.by_digest[entry.digest], entry.predecessor
             if first is not entry:
-                text = f"is the same entry as {first.name}: one digest, two files"
-                yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
+                yield _fail(f"is the same entry as {first.name}: one digest, two files", entry.name)
             elif before and before not in self.by_digest:
-                text = f"names the predecessor {before[:16]}…, which is missing: an entry was removed, "
-                yield Finding("R3-CHAIN", Verdict.FAIL, f"{text}or this one is foreign", entry.name)
+                gone = f"{before[:16]}…, which is missing: an entry was removed, or this one is foreign"
+                yield _fail(f"names the predecessor {gone}", entry.name)
         for predecessor, entries in self.followers.items():
             for entry in entries[1:]:
                 before_it = self.by_digest.get(predecessor)
                 place = f"after {before_it.name}" if before_it else "at its start"
-                text = f"forks the chain {place}: {', '.join(other.name for other in entries)}"
-                yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
+                yield _fail(f"forks the chain {place}: {', '.join(other.name for other in entries)}", entry.name)
 
     def dates(self) -> Iterator[Finding]:
         """Intents and reviews are dated when they are signed, so along the chain their dates go forward."""
@@ -84,29 +84,26 @@ class _Chain:
         for entry in sorted(self.by_digest.values(), key=lambda entry: self.depth.get(entry.digest, 0)):
             at = parse_utc(date_of(entry.predicate))
             if at > now + DAY:
-                text = f"is dated {at:%Y-%m-%d}, which is still to come"
-                yield Finding("R3-CHAIN", Verdict.WARN, text, entry.name)
+                yield _warn(f"is dated {at:%Y-%m-%d}, which is still to come", entry.name)
             if isinstance(entry.predicate, RunRecord):
                 continue
             if latest and latest[0] - at > CLOCK_SLACK:
-                text = f"is dated before {latest[1].name}, which stands before it in the chain: dated back"
-                yield Finding("R3-CHAIN", Verdict.FAIL, text, entry.name)
+                place = f"{latest[1].name}, which stands before it in the chain"
+                yield _fail(f"is dated before {place}: dated back", entry.name)
             elif latest is None or at > latest[0]:
                 latest = at, entry
 
     def end(self) -> Iterator[Finding]:
-        head, verdict, text = self.head, Verdict.FAIL, ""
+        head, fail = self.head, partial(_fail, where=self.head_name)
         if head is None:
-            text = f"is missing; {len(self.entries)} entries of this signer can't be told from a chain cut short"
+            yield fail(f"is missing; {len(self.entries)} entries of this signer can't be told from a chain cut short")
         elif head.newest not in self.by_digest and head != Head("", 0):  # that one is written before the first entry
-            text = f"names the newest entry {head.newest[:16]}…, which is missing: the chain was cut short"
-        elif self.depth.get(head.newest) not in (None, head.entries):
-            text = f"counts {head.entries:,} entries up to the newest; the folder holds {self.depth[head.newest]:,}"
+            yield fail(f"names the newest entry {head.newest[:16]}…, which is missing: the chain was cut short")
+        elif (place := self.depth.get(head.newest)) not in (None, head.entries):
+            yield fail(f"counts {head.entries:,} entries up to the newest; the folder holds {place:,}")
         elif self.followers[head.newest]:
             text = "is older than the chain's end: an interrupted write or an old copy; the next signed entry renews it"
-            verdict = Verdict.WARN
-        if text:
-            yield Finding("R3-CHAIN", verdict, text, self.head_name)
+            yield _warn(text, self.head_name)
 
     def intents(self) -> Iterator[Finding]:
         """Each record reports on an intent of before, alone and as announced."""
@@ -154,12 +151,11 @@ class _Chain:
             if earlier is not record:
                 same = "the same" if earlier.artifact_digest == record.artifact_digest else "another"
                 text = f"repeats seed {run.seed} of {first.name} with {same} artifact; only one can count"
-                yield Finding("R3-CHAIN", Verdict.WARN, text, entry.name)
+                yield _warn(text, entry.name)
             first, earlier = artifacts.setdefault(record.artifact_digest, (entry, record))
             if earlier.submission.seed != run.seed:
-                text = f"has the artifact of {first.name}, which was trained with seed {earlier.submission.seed}: "
-                text += "the seed has no effect, or a result was copied"
-                yield Finding("R3-CHAIN", Verdict.WARN, text, entry.name)
+                other = f"{first.name}, which was trained with seed {earlier.submission.seed}"
+                yield _warn(f"has the artifact of {other}: the seed has no effect, or a result was copied", entry.name)
 
 
 def check_copies(entries: Iterable[Entry]) -> Iterator[Finding]:
@@ -173,5 +169,5 @@ def check_copies(entries: Iterable[Entry]) -> Iterator[Finding]:
         for (entry, ours), (other, theirs) in permutations(found, 2):
             if other.signer != entry.signer:
                 what = "one of them is a copy" if ours & theirs else "repeated or copied"
-                text = f"has the artifact of {other.name} under another key: {what}, and dates can't tell which "
-                yield Finding("R3-CHAIN", Verdict.WARN, f"{text}was first", entry.name)
+                text = f"under another key: {what}, and dates can't tell which was first"
+                yield _warn(f"has the artifact of {other.name} {text}", entry.name)

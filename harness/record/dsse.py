@@ -70,8 +70,7 @@ def decode(data: bytes) -> Envelope:
     if len(envelope.signatures) != 1:
         what = "several signatures; further ones belong into reviews/" if envelope.signatures else "no signature"
         raise ValueError(f"not a DSSE envelope: carries {what}")
-    canonical = encode(envelope)
-    if canonical != data:
+    if (canonical := encode(envelope)) != data:
         at = next((i for i, (a, b) in enumerate(zip(canonical, data, strict=False)) if a != b), len(canonical))
         raise ValueError(f"not in canonical form from byte {at:,} on: the file was edited or re-encoded")
     return envelope

@@ -36,8 +36,7 @@ def environment_for(record: RunRecord, accepted: Sequence[str], environ: Mapping
     """
     clean = {name: value for name, value in environ.items() if name not in accepted}
     for key, value in record.submission.config.items():
-        name = key.upper()
-        if name in accepted and value is not None:
+        if (name := key.upper()) in accepted and value is not None:
             clean[name] = str(int(value)) if isinstance(value, bool) else str(value)
     return clean
 
@@ -58,8 +57,7 @@ def check_code(record: RunRecord, digest: str, files: Mapping[str, str]) -> None
 
 def tolerance_of(record: RunRecord) -> float:
     """The tolerance in bpb: the track's. Raises ``CouldNotCheck`` for a track that nobody here knows."""
-    terms = terms_for(record)
-    if terms is None:
+    if (terms := terms_for(record)) is None:
         text = f"track {record.track.name} of the record is not known here, so no tolerance is."
         raise CouldNotCheck(text, remedy="Use the version of the referee that the record names.")
     return terms.rerun_bpb
@@ -67,8 +65,7 @@ def tolerance_of(record: RunRecord) -> float:
 
 def outcome_of(review: Review, record: RunRecord) -> Outcome:
     """What its figures say: the same bits, as near as the tolerance, or different; with findings always different."""
-    final = record.final
-    if final is None or review.findings:
+    if (final := record.final) is None or review.findings:
         return "different"
     if (record.artifact_digest, final.nats, final.bytes) == (review.artifact_digest, review.nats, review.bytes):
         return "same"
@@ -159,9 +156,7 @@ def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
 def check_reviews(entries: Sequence[Entry], accepted: Accepted) -> Iterator[Finding]:
     """Findings on reviews [R6-REPRODUCED], and on the records that they speak about. ``entries``: all sound ones."""
     records = {entry.digest: (entry, entry.predicate) for entry in entries if isinstance(entry.predicate, RunRecord)}
-    for entry in entries:
-        if not isinstance(review := entry.predicate, Review):
-            continue
+    for entry, review in ((entry, entry.predicate) for entry in entries if isinstance(entry.predicate, Review)):
         if review.record not in records:
             text = f"reviews the record {review.record[:16]}…, which is not in this folder"
             yield Finding(RULE, Verdict.WARN, text, where=entry.name)

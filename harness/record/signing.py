@@ -106,11 +106,9 @@ def load_private(keys_dir: Path, keyid: str) -> SigningKey:
     path = keys_dir / f"{keyid}.pem"
     if not path.exists():
         raise CouldNotCheck(f"private key {path} is missing.", remedy="Restore it, or use `harness keys new`.")
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
+    if (mode := path.stat().st_mode & 0o777) & 0o077:
         raise CouldNotCheck(f"private key {path} has mode {mode:04o}; wanted 0600.", remedy=f"chmod 600 {path}")
-    passphrase = os.environ.get(PASSPHRASE)
-    pem = read_bounded(path)
+    passphrase, pem = os.environ.get(PASSPHRASE), read_bounded(path)
     encrypted = b"ENCRYPTED PRIVATE KEY" in pem
     if encrypted and not passphrase:
         raise CouldNotCheck(f"private key {path} has a passphrase.", remedy=f"Set {PASSPHRASE}.")

@@ -162,8 +162,7 @@ def validators() -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def schema_problem(predicate_type: str, payload: bytes) -> str:
     """Where and why what was signed does not pass the committed schema of its version; "" when it does."""
-    validator = validators().get(predicate_type)
-    if validator is None:  # heads: a digest and a number
+    if (validator := validators().get(predicate_type)) is None:  # heads: a digest and a number
         return ""
     error = next(validator.iter_errors(json.loads(payload)["predicate"]), None)
     return "" if error is None else f"{error.json_path}: {error.message[:300]}"

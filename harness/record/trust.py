@@ -81,8 +81,7 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def key_id(key: Ed25519PublicKey) -> str:
     """SHA-256 hex of the key's SubjectPublicKeyInfo in DER."""
-    der = key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
+    return hashlib.sha256(key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def public_path(records_dir: Path, keyid: str) -> Path:
@@ -92,8 +91,7 @@ def public_path(records_dir: Path, keyid: str) -> Path:
 
 def store_public(records_dir: Path, key: PublicKey) -> Path:
     """Write one entry of the trust list."""
-    path = public_path(records_dir, key.keyid)
-    write_atomic(path, key.encoded(), replace=True)
+    write_atomic(path := public_path(records_dir, key.keyid), key.encoded(), replace=True)
     return path
 
 
@@ -105,10 +103,8 @@ def load_public(path: Path) -> PublicKey:
         actual = key_id(Ed25519PublicKey.from_public_bytes(key.public))
         key.check_window()
     except (ValueError, msgspec.ValidationError) as error:
-        raise UsageError(
-            f"{path} is not a public key entry: {error}.",
-            remedy="Wanted is a file like those in keys/; restore or remove a damaged one.",
-        ) from error
+        remedy = "Wanted is a file like those in keys/; restore or remove a damaged one."
+        raise UsageError(f"{path} is not a public key entry: {error}.", remedy=remedy) from error
     if actual != key.keyid or path.name != f"{key.keyid}.json":
         raise UsageError(f"{path} holds the key {actual}, not the one it claims.", remedy="Restore it, or remove it.")
     if key.encoded() != data:
@@ -230,8 +226,7 @@ def accepted_keys(folder: Path, root: str = "") -> Accepted:
 
 def read_lists(folder: Path, root: str = "") -> tuple[list[TrustList], str, str]:
     """All sound versions from the first on, the digest of the last, and what is wrong with the next one."""
-    found: list[TrustList] = []
-    digest = ""
+    found, digest = list[TrustList](), ""
     for path in sorted((folder / LIST_FOLDER).glob("*.json")):
         try:
             envelope = decode(read_bounded(path))

@@ -46,8 +46,7 @@ def check_history(records_dir: Path) -> list[Finding]:
         text = f"{inside} holds files of a repository (HEAD, objects, refs) that hide the one around it."
         raise CouldNotCheck(text, remedy="Remove them, if they are not yours; or leave --history out.")
     form = ("--format=%x00%H %cs", "--raw", "--no-abbrev", "--no-renames", "--relative", "--full-history", "-m")
-    log = ask("log", *form, "--", ".").decode("utf-8", "replace").split("\0")[1:]
-    if not log:
+    if not (log := ask("log", *form, "--", ".").decode("utf-8", "replace").split("\0")[1:]):
         text = f"git tells no history of {records_dir}: no commit holds a file of it."
         raise CouldNotCheck(text, remedy="Commit it, clone it whole, or leave --history out.")
     changes: dict[str, list[tuple[str, str]]] = {}  # name -> (id of its content, commit), the newest first
@@ -97,8 +96,7 @@ def _judge_stamp(entry: Entry, stamp: Path, authority: Path) -> tuple[Verdict, s
     # The token alone is signed. The answer around it has room for words, such as another time.
     token = _openssl("-reply", "-in", str(stamp), "-token_out").stdout
     shown = _openssl("-reply", "-in", "/dev/stdin", "-token_in", "-text", given=token).stdout.decode("utf-8", "replace")
-    match = re.search(r"^Time stamp: (.+ GMT)$", shown, re.MULTILINE)
-    if match is None:
+    if (match := re.search(r"^Time stamp: (.+ GMT)$", shown, re.MULTILINE)) is None:
         return Verdict.FAIL, "its timestamp can't be read, or names no time"
     try:
         at = datetime.strptime(re.sub(r"\.\d+", "", match[1]), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
@@ -141,8 +139,7 @@ def extend_log(reports: Sequence[VerifyReport], log: Path) -> list[Finding]:
     whose lines do not follow from each other.
     """
     lines = read_bounded(log).splitlines() if log.exists() else []
-    logged: set[str] = set()
-    before = ""
+    logged, before = set[str](), ""
     for number, line in enumerate(lines, start=1):
         try:
             entry = strict_json(line)

@@ -219,17 +219,14 @@ def collect(
         for entry in (*report.records, *beside(report, report.records)):
             if entry.entry is None or entry.record is None:
                 folder += [finding for finding in entry.findings if finding.verdict is not Verdict.PASS]
-                continue
-            if entry.entry.digest in seen:  # a copy, such as an exported folder holds
-                continue
-            seen.add(entry.entry.digest)
-            own = tuple(finding for finding in entry.record.findings if finding.verdict is Verdict.PASS)
-            runs.append(ReportedRun(entry.entry, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
+            elif entry.entry.digest not in seen:  # else a copy, such as an exported folder holds
+                seen.add(entry.entry.digest)
+                own = tuple(finding for finding in entry.record.findings if finding.verdict is Verdict.PASS)
+                runs.append(ReportedRun(entry.entry, entry.verdict, (*entry.findings, *own), report.owner_of(entry)))
     if not runs and not claims:
         text = f"no record in {', '.join(str(path) for path in paths)}."
         raise CouldNotCheck(text, remedy="`harness submit` makes one; or name a folder that holds runs/.")
-    reference = verify_paths([baseline], trust=trust)[0] if baseline else None
-    compared = describe_against(reports, reference, margin=margin) if reference else []
+    compared = describe_against(reports, verify_paths([baseline], trust=trust)[0], margin=margin) if baseline else []
     return Report(pool_runs(runs), tuple(folder), tuple(compared), tuple(claims))
 
 

@@ -33,8 +33,7 @@ def render_page(report: Report) -> str:
 def render_markdown(report: Report, width: int = 1 << 20) -> str:
     """Markdown that can be pasted into a pull request; its tables have the columns that fit in ``width`` characters."""
     values = {"report": report, "overview": overview_table(report), "width": width}
-    text = TEMPLATES.get_template("report.md.jinja").render(values)
-    return text.strip() + "\n"
+    return TEMPLATES.get_template("report.md.jinja").render(values).strip() + "\n"
 
 
 def escape_markdown(text: str) -> str:
@@ -115,10 +114,8 @@ def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] 
         body.append(SVG.text(MARGIN, y + 12, name))
         if band and index == len(rows) - 1:
             body.append(SVG.rectangle(place(band[0]), y + 18, place(band[1]) - place(band[0]), 20, "band"))
-        body += [
-            SVG.line(left, y + 28, right, y + 28, "grid"),
-            SVG.line(place(mean), y + 18, place(mean), y + 38, "mean"),
-        ]
+        body.append(SVG.line(left, y + 28, right, y + 28, "grid"))
+        body.append(SVG.line(place(mean), y + 18, place(mean), y + 38, "mean"))
         body += [SVG.dot(place(value), y + 28, f"s{seed % COLOURS}") for seed, value in enumerate(values)]
         body.append(SVG.text(WIDTH - 2, y + 33, f"{mean:.4f}", anchor="end", kind="value"))
         told.append(f"{name}: " + ", ".join(f"{value:.4f}" for value in values))
@@ -161,10 +158,8 @@ def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, tit
     body = []
     for tick in _ticks(low, high):
         y = place(first, tick)[1]
-        body += [
-            SVG.line(left, y, right, y, "grid"),
-            SVG.text(left - 6, y + 5, f"{tick:g}", anchor="end", kind="value"),
-        ]
+        body.append(SVG.line(left, y, right, y, "grid"))
+        body.append(SVG.text(left - 6, y + 5, f"{tick:g}", anchor="end", kind="value"))
     for tick in _ticks(first, last):
         x = place(tick, low)[0]
         body.append(SVG.text(x, bottom + 18, _short(tick), anchor="end" if x > right - 20 else "middle", kind="value"))

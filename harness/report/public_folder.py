@@ -148,8 +148,7 @@ class _Shown:
             (code / SCRIPT).rename(folder / SCRIPT)
             code.rmdir()
         else:
-            text = self.text("folder.py.jinja", run=self.run) + "\n"
-            (folder / SCRIPT).write_text(text, encoding="utf-8")
+            (folder / SCRIPT).write_text(self.text("folder.py.jinja", run=self.run) + "\n", encoding="utf-8")
 
     def author(self) -> str:
         """Whom the list of keys names as the signer's owner."""

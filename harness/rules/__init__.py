@@ -111,14 +111,11 @@ def rule(rule_id: str) -> Rule:
 def matching(word: str) -> list[Rule]:
     """The rule with the id ``word``, or all rules of a section such as "A3". Raises ``UsageError`` when none fits."""
     wanted = word.strip().upper()
-    found = [item for item in catalogue().values() if wanted in (item.id, item.id.split("-")[0])]
-    if not found:
-        near = [name for name in catalogue() if wanted and wanted in name]
-        raise UsageError(
-            f"no rule is named {word!r}.",
-            remedy=f"Near it: {', '.join(near[:5])}." if near else "`harness check --explain list` lists the ids.",
-        )
-    return found
+    if found := [item for item in catalogue().values() if wanted in (item.id, item.id.split("-")[0])]:
+        return found
+    near = ", ".join([name for name in catalogue() if wanted and wanted in name][:5])
+    remedy = f"Near it: {near}." if near else "`harness check --explain list` lists the ids."
+    raise UsageError(f"no rule is named {word!r}.", remedy=remedy)
 
 
 def enforcing_code(item: Rule) -> tuple[Path, int, str]:

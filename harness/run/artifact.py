@@ -48,9 +48,7 @@ _MAGIC_NUMBERS: tuple[tuple[bytes, str], ...] = (
     (b"\x00asm", "a WebAssembly module"),
     (b"#!/", "a script"),
 )
-_TELLING_OPCODES = frozenset(
-    {"PROTO", "GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD"}
-)
+_TELLING_OPCODES = {"PROTO", "GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD"}
 _TELLING_NODES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Call, ast.Lambda)
 
 
@@ -282,8 +280,7 @@ def bytes_by_role(model: bytes, *, max_unpacked_bytes: int) -> dict[str, int]:
 def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
     """Judge ``model.bin`` and ``code.bundle`` in ``folder`` against the record."""
     sizes, found = record.sizes, list[Finding]()
-    missing = [name for name in record.artifact_files if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in record.artifact_files if not (folder / name).is_file()]:
         text = f"no {' and no '.join(missing)} at hand: give their folder with --artifact"
         return [Finding(A3_CONTAINER, Verdict.ERROR, text)]
 
@@ -298,8 +295,7 @@ def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
         return found
     # 1. The files are the recorded ones, by digest.
     for name, digest in record.artifact_files.items():
-        own = file_digest(folder / name)
-        if own != digest:
+        if (own := file_digest(folder / name)) != digest:
             fail("R4-ARITHMETIC", f"{folder / name} has SHA-256 {own[:16]}…; the record names {digest[:16]}…")
     # 2. They weigh what the record counts, by the reading of its track.
     bundled = record.track.readings.get("code_bytes", "bundle") == "bundle"
@@ -322,10 +318,8 @@ def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
         fail(A3_CODE, f"code.bundle is not a sound container: {error}")
     else:
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        names = sorted({name for name, _ in digests.items() ^ record.submission.files.items()})
-        if names:
+        if names := sorted({name for name, _ in digests.items() ^ record.submission.files.items()}):
             fail(A3_CODE, f"code.bundle differs from the recorded files in {', '.join(names[:8])}")
-        raw = sum(map(len, files.values()))
-        if raw != sizes.code_raw_bytes:
+        if (raw := sum(map(len, files.values()))) != sizes.code_raw_bytes:
             fail(A3_BYTES, f"the code has {raw:,} bytes; the record says {sizes.code_raw_bytes:,}")
     return found or [Finding(A3_CONTAINER, Verdict.PASS, "the artifact at hand is the recorded one, and sound")]

@@ -1,12 +1,11 @@
 """The cells of a run: what all of its phases share, and the command line, environment and policy of each phase."""
 
-import contextlib
 import itertools
 import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -212,9 +211,8 @@ def phase_cell(
                 if layer not in context.isolation or context.isolation[layer].in_force:
                     context.isolation[layer] = state  # one that was missing once counts as missing
                     if not state.in_force:
-                        context.progress.note(
-                            f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more."
-                        )
+                        text = f"WARNING: isolation layer {layer} is {state}. `harness doctor` says more."
+                        context.progress.note(text)
             yield cell
         finally:  # 4. However the phase ends, everything in the cell ends with it, and what was left is counted.
             context.kills.append(cell.kill())
@@ -234,7 +232,7 @@ def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, 
     named = {"cache": [cache_dir()], "keys": [keys_dir()], "records": [records_dir()], "runs": [runs_dir()]}
     if home := os.environ.get("HOME"):
         named["home"] = [Path(home)]
-    with contextlib.suppress(metadata.PackageNotFoundError):  # training could import the validation text otherwise
+    with suppress(metadata.PackageNotFoundError):  # training could import the validation text otherwise
         named["corpus"] = [Path(str(metadata.distribution(CORPUS).locate_file(CORPUS)))]
     if context is not None:
         named["runs"] += [context.run_dir, context.run_dir / "logs"]
@@ -242,7 +240,7 @@ def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, 
     found: dict[str, tuple[Path, ...]] = {}
     for name, folders in named.items():
         for folder in folders:
-            with contextlib.suppress(OSError):  # it is not there
+            with suppress(OSError):  # it is not there
                 files = [path for path in itertools.islice(folder.iterdir(), 1000) if path.is_file()]
                 files.sort(key=lambda path: ("val" not in path.name, path.name))  # validation text first
                 found[name] = (*found.get(name, ()), folder, *files[:TRIED_FILES])

@@ -41,7 +41,6 @@ from harness.scoring.sample import FLOOR_NATS, MOST_DRAWS, Keeper, Nats, draw_au
 from harness.text import without_places
 from harness.units import bits_per_byte
 
-C2_NORMALISED = "C2-NORMALISED"
 COMPILE = "compile"
 COPIED = "compiled"
 FASTER = "Use fewer adaptation epochs, or smaller steps."
@@ -109,18 +108,10 @@ def evaluate(
             started = time.monotonic()
             client.start()
             try:
-                score_stream(
-                    client,
-                    stream,
-                    ledger,
-                    chunk_tokens=hello.chunk_tokens,
-                    adapt=final,
-                    witness=keeper,
-                    committed=shown.update,
-                )
+                score_stream(client, ledger, adapt=final, witness=keeper, committed=shown.update)
             except NotFinite as error:
                 text, remedy = f"{stage}: the logits for target {error.row:,}", "Return finite logits for every entry."
-                raise RuleBroken(C2_NORMALISED, f"{text} are NaN or infinite.", remedy=remedy) from None
+                raise RuleBroken("C2-NORMALISED", f"{text} are NaN or infinite.", remedy=remedy) from None
             seconds = time.monotonic() - started
             client.stop()
         precision = nll.PRECISION if client.buffers.device is None else nll.PRECISION_ON_DEVICE

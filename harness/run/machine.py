@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import psutil
 
-import harness
 from harness.errors import CouldNotCheck
 from harness.files import file_digest, told
 from harness.git import git
@@ -42,8 +41,7 @@ _SPEED_LIMITS = (
     ("clocks_event_reasons.sw_thermal_slowdown", "thermal slowdown (driver)"),
     ("clocks_event_reasons.hw_power_brake_slowdown", "power brake"),
 )
-
-
+_ROOT = Path(__file__).resolve().parents[1]  # of the referee's own files
 _KERNEL = 2 if told("/proc/2/comm") == "kthreadd\n" else 0  # the parent of the kernel's threads; a container hides it
 
 
@@ -68,9 +66,8 @@ def describe_machine() -> Machine:
 
 def referee_digest() -> str:
     """SHA-256 over the names and digests of the referee's own files."""
-    root = Path(harness.__file__).resolve().parent
-    files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return canonical_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
+    files = (path for path in _ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return canonical_digest({path.relative_to(_ROOT).as_posix(): file_digest(path) for path in files})
 
 
 def describe_provenance(referee: str) -> Provenance:
@@ -78,13 +75,12 @@ def describe_provenance(referee: str) -> Provenance:
 
     referee: digest of its files when the run began; none can be named where they changed meanwhile
     """
-    root = Path(harness.__file__).resolve().parent
     commit = ""
     with contextlib.suppress(CouldNotCheck, ValueError):  # do these files differ from a repository that holds them?
-        place, head = os.fsdecode(git(root, "rev-parse", "--show-toplevel", "HEAD")).splitlines()
-        if place == str(root.parent):  # else a stranger's, maybe, and status runs its filters
-            git(root, "ls-files", "--error-unmatch", "__init__.py")
-            commit = head + "+changes" * bool(git(root, "status", "--porcelain", "--", "."))
+        place, head = os.fsdecode(git(_ROOT, "rev-parse", "--show-toplevel", "HEAD")).splitlines()
+        if place == str(_ROOT.parent):  # else a stranger's, maybe, and status runs its filters
+            git(_ROOT, "ls-files", "--error-unmatch", "__init__.py")
+            commit = head + "+changes" * bool(git(_ROOT, "status", "--porcelain", "--", "."))
     try:
         from torch.version import cuda
     except ImportError:
@@ -290,9 +286,8 @@ def busy_now() -> float:
 
 def judge_conditions(conditions: Conditions, seconds: float = math.inf) -> Finding:
     """PASS, or WARN that names each thing that may have slowed the run of ``seconds`` [S7-OWN-MACHINE]."""
-    reasons = conditions.slowed(seconds)
     opened = f" Its cells could open {conditions.open_gpus} GPUs of the machine." if conditions.open_gpus else ""
-    if not reasons:
+    if not (reasons := conditions.slowed(seconds)):
         own = f"{1 - conditions.foreign_cpu_share:.1%} of the machine was the run's own.{opened}"
         return Finding(RULE, Verdict.PASS, own)
     return Finding(RULE, Verdict.WARN, f"{'; '.join(reasons)}.{opened}", remedy=rule(RULE).remedy)

@@ -139,8 +139,7 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
             raise UsageError(text, remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.")
     unread = environ.get(GIVEN_TO_MAKE, "").split()
     known = [*(name for name in COMMAND_VARIABLES if name not in unread), *manifest.env.accept]
-    found = misspelt(environ, known, (*manifest.env.namespace, *unread), manifest.env.hints)
-    if found:
+    if found := misspelt(environ, known, (*manifest.env.namespace, *unread), manifest.env.hints):
         hints = [f"{name} ({help})" if help else name for name, help in found.items()]
         text = f"neither {manifest.name} nor this command reads a variable {', '.join(hints)}."
         remedy = "Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own."

@@ -69,10 +69,8 @@ def describe(context: RunContext) -> None:
                 raise
             if error.said.startswith(SYNTAX_ERROR):
                 raise UsageError(f"{manifest.name} has a {error.said}.", remedy="Correct that file.") from None
-            raise UsageError(
-                f"{manifest.name} refuses its configuration: {error.said}",
-                remedy="Correct the variable; the run hands on what the environment holds.",
-            ) from None
+            remedy = "Correct the variable; the run hands on what the environment holds."
+            raise UsageError(f"{manifest.name} refuses its configuration: {error.said}", remedy=remedy) from None
     try:
         found = read_description(output / DESCRIPTION_FILE)
     except ValueError as error:
@@ -265,9 +263,8 @@ def package(context: RunContext, *, limit_s: float, budget: str) -> Sizes:
 def lay_out(context: RunContext, packed: Path) -> Sizes:
     """Lay checked model file and sealed bundle into the artifact; unpack its code anew, as no cell has touched it."""
     limits = context.track.limits
-    model = read_model_file(
-        packed, max_bytes=OVERSIZE_READ * limits.artifact_bytes, max_unpacked_bytes=limits.unpacked_bytes
-    )
+    most = OVERSIZE_READ * limits.artifact_bytes
+    model = read_model_file(packed, max_bytes=most, max_unpacked_bytes=limits.unpacked_bytes)
     (context.artifact_dir / MODEL_FILE).write_bytes(model)
     shutil.copyfile(context.sealed.bundle, context.artifact_dir / BUNDLE_FILE)
     remove_tree(context.sealed.root)

@@ -105,8 +105,7 @@ def run_submission(context: RunContext, dataset: Dataset, *, quick: bool = False
             left_out = []
             for stage in stages:
                 try:
-                    shorter = Told(limits.eval_s, diagnostic)
-                    before[stage] = evaluate(context, stage, stream(diagnostic), shorter)
+                    before[stage] = evaluate(context, stage, stream(diagnostic), Told(limits.eval_s, diagnostic))
                 except HarnessError as error:  # it is for comparison only: the score that counts is there
                     what = f"The pass {stage!r}, for comparison, was left out: "
                     left_out.append(what + without_places(error.message))

@@ -71,11 +71,8 @@ def rescore(record: RunRecord, artifact: Path, environ: Mapping[str, str], progr
             audits = audit(context, front, front, stream, told)
     agreement = _judge(record, dict(front.running_bpb), min(track.audit.tolerance_nats, MEAN_NATS))
     # An audit that failed counts as what it is here: a record that is not reproduced.
-    findings = [agreement]
-    for result in audits:
-        text = f"{result.rule} {result.name} in the second scoring: {result.message}"
-        findings.append(Finding(RULE, Verdict(result.verdict), text))
-    return findings
+    said = ((Verdict(a.verdict), f"{a.rule} {a.name} in the second scoring: {a.message}") for a in audits)
+    return [agreement, *(Finding(RULE, *found) for found in said)]
 
 
 def drawn_part(record: RunRecord) -> int:
@@ -88,13 +85,11 @@ def _judge(record: RunRecord, found: dict[int, float], tolerance_nats: float) ->
     """Compare at every point that both have. The tolerance is the audits' for a mean: nats a token, turned into bpb."""
     final = next(score for score in record.scores if score.stage == "final")
     tolerance = tolerance_nats * final.targets / final.bytes / LN2
-    pairs = [(place, bpb, found[place]) for place, bpb in record.running_bpb if place in found]
-    if not pairs:
+    if not (pairs := [(place, bpb, found[place]) for place, bpb in record.running_bpb if place in found]):
         return Finding(RULE, Verdict.ERROR, "the chunks of the run and of the second scoring end at different places")
     place, recorded, now = max(pairs, key=lambda pair: abs(pair[2] - pair[1]))
-    agrees = abs(now - recorded) <= tolerance
     text = (
         f"{pairs[-1][0]:,} targets scored again, {len(pairs)} points compared; largest difference at target {place:,}: "
         f"{recorded:.6f} bpb recorded, {now:.6f} now ({now - recorded:+.2e}, tolerance {tolerance:.1e})"
     )
-    return Finding(RULE, Verdict.PASS if agrees else Verdict.FAIL, text)
+    return Finding(RULE, Verdict.PASS if abs(now - recorded) <= tolerance else Verdict.FAIL, text)

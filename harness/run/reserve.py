@@ -34,39 +34,32 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         limited = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible!r}"
         model = f" ({hardware.gpu_model})" if hardware.gpu_model else ""
-        raise CouldNotCheck(
-            f"{wanted_by} wants {hardware.gpus} GPUs{model}; nvidia-smi shows {len(here)} here{limited}.",
-            remedy=f"Use a machine with {hardware.gpus} GPUs, all of them visible, or another track; `harness doctor` "
-            "shows what is here.",
-        )
+        text = f"{wanted_by} wants {hardware.gpus} GPUs{model}; nvidia-smi shows {len(here)} here{limited}."
+        remedy = f"Use a machine with {hardware.gpus} GPUs, all of them visible, or another track"
+        raise CouldNotCheck(text, remedy=f"{remedy}; `harness doctor` shows what is here.")
     folder = cache_dir() / "reserved" / socket.gethostname()
     folder.mkdir(parents=True, exist_ok=True)
     gpus, taken = run_gpus(hardware), list[int]()
     with ExitStack() as held:
         # One run at a time looks for free parts; else two could take half each and both give up.
-        taken_turn = CouldNotCheck(
-            f"{folder / 'turn.lock'} was held for {TURN_S:g} s by another run that is starting.",
-            remedy="If no run is starting, stop the process that holds the file (`fuser` names it).",
-        )
-        with locked(folder / "turn.lock", wait_s=TURN_S, taken=taken_turn):
+        turn = folder / "turn.lock"
+        text = f"{turn} was held for {TURN_S:g} s by another run that is starting."
+        remedy = "If no run is starting, stop the process that holds the file (`fuser` names it)."
+        with locked(turn, wait_s=TURN_S, taken=CouldNotCheck(text, remedy=remedy)):
             for gpu in gpus:
-                if not held.enter_context(locked(folder / f"gpu-{gpu}.lock")):
-                    raise CouldNotCheck(
-                        f"GPU {gpu} is taken by another run ({folder / f'gpu-{gpu}.lock'}).",
-                        remedy="Wait until that run has finished, or name free GPUs in CUDA_VISIBLE_DEVICES.",
-                    )
+                if not held.enter_context(locked(path := folder / f"gpu-{gpu}.lock")):
+                    remedy = "Wait until that run has finished, or name free GPUs in CUDA_VISIBLE_DEVICES."
+                    raise CouldNotCheck(f"GPU {gpu} is taken by another run ({path}).", remedy=remedy)
             cores = sorted(os.sched_getaffinity(0), key=_whole_cores_first)
             wanted = share_of_cores(hardware, cores=len(cores), gpus=len(gpu_indices()) if hardware.gpus else 0)
             for core in cores:
                 if len(taken) < wanted and held.enter_context(locked(folder / f"core-{core}.lock")):
                     taken.append(core)
             if len(taken) < wanted:
-                raise CouldNotCheck(
-                    f"the run needs {wanted} processor cores for itself; {len(taken)} of {len(cores)} are free, other "
-                    f"runs hold the rest ({folder}).",
-                    remedy="Wait until one of them has finished: two runs on the same cores would spoil each other's "
-                    "clocks.",
-                )
+                text = f"the run needs {wanted} processor cores for itself; {len(taken)} of {len(cores)} are free"
+                spoilt = "two runs on the same cores would spoil each other's clocks."
+                remedy = f"Wait until one of them has finished: {spoilt}"
+                raise CouldNotCheck(f"{text}, other runs hold the rest ({folder}).", remedy=remedy)
         held.callback(CORES.reset, CORES.set(tuple(taken)))
         if gpus:  # referee and cells see them only, numbered as nvidia-smi numbers them
             for name, value in (("CUDA_VISIBLE_DEVICES", ",".join(gpus)), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")):

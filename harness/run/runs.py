@@ -200,8 +200,7 @@ def find_run(run: str, wanted: Mapping[str, tuple[object, str]]) -> Path:
         return ", ".join(words for name, (value, words) in wanted.items() if getattr(trained, name) != value)
 
     if run not in NEWEST:
-        path = next((path for path in (base / run, Path(run)) if path.is_dir()), None)
-        if path is None:
+        if (path := next((path for path in (base / run, Path(run)) if path.is_dir()), None)) is None:
             raise UsageError(f"{base} holds no run {run!r}.", remedy="Name one of its folders, or leave the name out.")
         if other := differences(path):
             raise UsageError(f"run {path.name} is not of {other}.", remedy="Leave that out, or name another run.")
@@ -231,8 +230,7 @@ def _reopen(
         "the list of GPUs": machine.gpus != trained.machine.gpus,
         "a package or Python": (machine.python, machine.packages) != (trained.machine.python, trained.machine.packages),
     }
-    changed = [name for name, differs in differences.items() if differs]
-    if changed:
+    if changed := [name for name, differs in differences.items() if differs]:
         raise CouldNotCheck(f"since the training {' and '.join(changed)} changed.", remedy=_AGAIN)
     bundle, packed, checkpoint = run_dir / BUNDLE_FILE, run_dir / "artifact" / MODEL_FILE, run_dir / "checkpoint"
     kept: tuple[tuple[Path, Callable[[], bool], str], ...] = (

@@ -65,8 +65,7 @@ def hardware_findings(hardware: Hardware, gpus: Sequence[str]) -> list[Finding]:
     """A1-HARDWARE of a track that names a GPU model: WARN unless all GPUs of the run, by name, are of it."""
     if not hardware.gpu_model:
         return []
-    counted = Counter(gpus)
-    shown = ", ".join(f"{count}× {name}" for name, count in counted.items()) or "no GPU that nvidia-smi names"
+    shown = ", ".join(f"{count}× {name}" for name, count in Counter(gpus).items()) or "no GPU that nvidia-smi names"
     wanted = f"{hardware.gpus}× {hardware.gpu_model}"
     if len(gpus) == hardware.fitting(gpus) == hardware.gpus:
         return [Finding(A1_HARDWARE, Verdict.PASS, f"{shown}.")]
@@ -181,9 +180,8 @@ def all_findings(
     left_out: words for each pass for comparison that failed
     """
     degenerate = final.keeper.degenerate() if final.keeper else ""
-    audited = audit_findings(
-        record.audits, bpb=final.score.bpb, floor_bpb=context.track.audit.floor_bpb, degenerate=degenerate
-    )
+    floor_bpb = context.track.audit.floor_bpb
+    audited = audit_findings(record.audits, bpb=final.score.bpb, floor_bpb=floor_bpb, degenerate=degenerate)
     without_packed = bool(left_out) and all(score.stage != "packed" for score in record.scores)
     in_order = "every answer came in order, in shape and in time."
     return [

@@ -82,8 +82,7 @@ class EvalClient(ExitStack):
         message = Message(Kind.BUFFERS, hello.chunk_tokens, hello.slab_rows, 0 if device is None else 1 + device)
         self._send(message, buffers.descriptors)
         if device is not None:  # compiles what the score needs, while the worker does the same
-            zeros = torch.zeros(len(self._private), dtype=torch.int64)
-            token_nats(self._private.zero_(), zeros)
+            token_nats(self._private.zero_(), torch.zeros(len(self._private), dtype=torch.int64))
         made = meanwhile()
         self._expect(Kind.READY, patient=True)
         return made

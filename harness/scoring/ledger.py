@@ -85,10 +85,10 @@ class SealedTargets:
 
 
 class ScoreLedger:
-    """Committed nats, one float64 a target, left to right."""
+    """Committed nats of a ``stream``, one float64 a target, left to right."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        self.stream = stream
         self._nats = np.empty(stream.targets, np.float64)
         self._ends = [0]  # of the committed chunks
 
@@ -104,12 +104,12 @@ class ScoreLedger:
 
     def seal(self, start: int, count: int, place: Callable[[Tokens], torch.Tensor]) -> SealedTargets:
         """Targets for the referee's own NLL; ``place`` puts them, as int64 (n,), where the logits will be."""
-        return SealedTargets(self, start + count, place(self._stream.tokens[start + 1 : start + 1 + count]))
+        return SealedTargets(self, start + count, place(self.stream.tokens[start + 1 : start + 1 + count]))
 
     def commit(self, chunk: int, start: int, nats: npt.NDArray[np.float64]) -> None:
         """Fix the score of one chunk for good [C4-SINGLE-PASS]. Raises ``OutOfOrder`` unless it comes next."""
         end = start + len(nats)
-        if start != self.committed or end > self._stream.targets:
+        if start != self.committed or end > self.stream.targets:
             raise OutOfOrder(f"chunk {chunk} covers targets {start} to {end}; {self.committed} are committed.")
         self._nats[start:end] = nats
         self._ends.append(end)
@@ -120,7 +120,7 @@ class ScoreLedger:
         The sum is rounded once: no order, chunking or number of GPUs moves it (Shewchuk's partials).
         """
         nats = math.fsum(self.nats.data)
-        return nats, self.committed, int(self._stream.target_bytes[: self.committed].sum(dtype=np.int64))
+        return nats, self.committed, int(self.stream.target_bytes[: self.committed].sum(dtype=np.int64))
 
     def running_bpb(self) -> list[tuple[int, float]]:
         """At most 200 points (targets so far, bpb so far) at ends of chunks, the last one included."""
@@ -128,6 +128,6 @@ class ScoreLedger:
         points, nats, n_bytes = list[tuple[int, float]](), 0.0, 0
         for start, end in pairwise([0, *self._ends[:0:-step][::-1]]):
             nats += float(self._nats[start:end].sum())
-            n_bytes += int(self._stream.target_bytes[start:end].sum(dtype=np.int64))
+            n_bytes += int(self.stream.target_bytes[start:end].sum(dtype=np.int64))
             points += [(end, bits_per_byte(nats, n_bytes))] if n_bytes else []
         return points

@@ -5,21 +5,19 @@ from collections.abc import Callable
 import numpy as np
 
 from harness.scoring.client import EvalClient
-from harness.scoring.ledger import ScoreLedger, Stream
+from harness.scoring.ledger import ScoreLedger
 from harness.scoring.sample import Keeper
 
 
 def score_stream(
     client: EvalClient,
-    stream: Stream,
     ledger: ScoreLedger,
     *,
-    chunk_tokens: int,
     adapt: bool,
     witness: Keeper | None = None,
     committed: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Score every target of ``stream`` once, left to right; the worker adapts to what is committed, never before.
+    """Score the ledger's stream once, left to right; the worker adapts to what is committed, never before.
 
     This is C3-SCORE-BEFORE-UPDATE. The last chunk is not adapted to.
 
@@ -27,7 +25,8 @@ def score_stream(
     committed: is told the number of targets committed so far, after each chunk
     Raises ``NotFinite`` by the target, or what the client raises.
     """
-    chunks = stream.chunks(chunk_tokens)
+    stream = ledger.stream
+    chunks = stream.chunks(client.hello.chunk_tokens)
     inputs, targets = client.upload(stream.inputs(*chunks[0])), ledger.seal(*chunks[0], client.upload)
     place = witness.state_place(0) if witness else None
     for index, (start, count) in enumerate(chunks):

@@ -130,9 +130,7 @@ def draw_audits(
     frozen = np.minimum(frozen, reference.max(initial=0.0))
     over = np.maximum(frozen - nats[: len(frozen)], 0.0)
     over_frozen = draw_by_gain(over, escape_nats, _generator(secret, _OVER_FROZEN), by_gain.draws)
-    cheap = {*_cheap_chunks(nats - reference, chunk_tokens)} | {
-        *_cheap_chunks(nats[: len(over)] - frozen, chunk_tokens)
-    }
+    cheap = {*_cheap_chunks(nats - reference, chunk_tokens), *_cheap_chunks(nats[: len(over)] - frozen, chunk_tokens)}
     rows: list[int] = []
     for chunk in sorted(cheap):
         start = chunk * chunk_tokens

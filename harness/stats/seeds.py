@@ -189,16 +189,13 @@ def describe_against(
     sides share no track.
     """
     asked = None if margin is None else parse_margin(margin)
-    sides: dict[str, dict[str, list[list[RunRecord]]]] = {}
+    sides: dict[str, dict[str, list[list[RunRecord]]]] = {"candidate": {}, "baseline": {}}
     lines: list[str] = []
-    for name, side in (("candidate", reports), ("baseline", [baseline])):
-        by_track: dict[str, list[list[RunRecord]]] = {}
-        for report in side:
-            found, left_out = counted_pools(report)
-            lines += (f"{name}: {line}" for line in left_out)
-            for pool in found:
-                by_track.setdefault(pool[0].track.name, []).append(pool)
-        sides[name] = by_track
+    for name, report in (*(("candidate", report) for report in reports), ("baseline", baseline)):
+        found, left_out = counted_pools(report)
+        lines += (f"{name}: {line}" for line in left_out)
+        for pool in found:
+            sides[name].setdefault(pool[0].track.name, []).append(pool)
     shared = [name for name in sides["candidate"] if name in sides["baseline"] and track in (None, name)]
     if not shared:
         held = " and ".join(", ".join(side) or "none that counts" for side in sides.values())

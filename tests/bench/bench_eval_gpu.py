@@ -193,14 +193,7 @@ def refereed(options: argparse.Namespace, config: Config) -> dict:
             keeper.reserve(client.buffers.state)
             ledger = ScoreLedger(whole)
             client.start()
-            score_stream(
-                client,
-                whole,
-                ledger,
-                chunk_tokens=client.hello.chunk_tokens,
-                adapt=True,
-                witness=keeper,
-            )
+            score_stream(client, ledger, adapt=True, witness=keeper)
             client.stop()
     finally:
         channel.close()

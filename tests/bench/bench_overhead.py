@@ -97,7 +97,7 @@ def refereed(text: Stream, client: EvalClient) -> float:
     keeper = Keeper(chunks, whole=2, positions=16, secret=bytes(32))
     keeper.reserve(client.buffers.state)
     ledger = ScoreLedger(text)
-    return seconds(lambda: score_stream(client, text, ledger, chunk_tokens=CHUNK, adapt=True, witness=keeper))
+    return seconds(lambda: score_stream(client, ledger, adapt=True, witness=keeper))
 
 
 def measure() -> list[Ratio]:

@@ -151,7 +151,7 @@ def _score(build: Callable, stream: Stream, vocab_size: int, message_s: float, p
             keeper = Keeper(spans, **plan)
             keeper.reserve(client.buffers.state)
         client.start()
-        score_stream(client, stream, ledger, chunk_tokens=hello.chunk_tokens, adapt=bool(plan), witness=keeper)
+        score_stream(client, ledger, adapt=bool(plan), witness=keeper)
         client.stop()
     return keeper, ledger, hello
 

@@ -10,7 +10,7 @@ from cells import living
 from harness.cli.new import create
 from harness.data import Dataset, Validation
 from harness.data.dataset import join_values, shard_name, write_shard
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.record.verification import verify_folder
 from harness.rules import Finding, Verdict
 from harness.run import refereed, rescore, runs
@@ -69,12 +69,12 @@ def use_house(house: Path, set_attribute, set_variable) -> None:
 
 
 def run_tiny(house: Path, seed: int = 1, environ: dict[str, str] | None = None) -> runs.RunOutcome:
-    order = refereed.Order(house / "mini", "smoke", None, environ or {}, house / "records", Silent())
+    order = refereed.Order(house / "mini", "smoke", None, environ or {}, house / "records", Reporter())
     return runs.submit_run(order, seed)
 
 
 def resume_tiny(house: Path, run: str = "newest") -> runs.RunOutcome:
-    return runs.resume_run(run, records_dir=house / "records", progress=Silent())
+    return runs.resume_run(run, records_dir=house / "records", progress=Reporter())
 
 
 def cell_processes(house: Path) -> list[int]:

@@ -8,7 +8,7 @@ from record_samples import make_artifact, make_record
 
 from harness import progress
 from harness.cli.submit import show
-from harness.progress import LineReporter, Silent, printable
+from harness.progress import LineReporter, Reporter, printable
 from harness.run.runs import RunOutcome
 
 
@@ -35,9 +35,9 @@ def test_lines_name_the_stage_and_an_eta(monkeypatch, capsys):
 
 
 def test_the_silent_reporter_says_nothing(capsys):
-    with Silent().stage("train", 1) as stage:
+    with Reporter().stage("train", 1) as stage:
         stage.update(1)
-    Silent().note("x")
+    Reporter().note("x")
     assert capsys.readouterr() == ("", "")
 
 

@@ -9,7 +9,7 @@ import sentencepiece
 
 from harness.data.build import build_dataset
 from harness.data.tokenizers import SentencePieceTokenizer, train_bpe
-from harness.progress import Silent
+from harness.progress import Reporter
 
 SYLLABLES = "the ho use of re pre sen ta tives and se nate shall as sem ble at le ast on ce in eve ry ye ar".split()  # noqa: SIM905
 UNSTABLE = "e\u0301 ﬁve ½ … \u00a0 \u200d 👩\u200d👩\u200d👧 日本語 \u2581 Ⅷ ＡＢＣ\t\n\n  x²"
@@ -60,7 +60,7 @@ def small_dataset(folder, *, tokenizer=None, val=None, train=None, shard_tokens=
         train=documents(30, 100) if train is None else train,
         tokenizer=tokenizer or trained(),
         source={},
-        progress=Silent(),
+        progress=Reporter(),
         shard_tokens=shard_tokens,
     )
     return folder

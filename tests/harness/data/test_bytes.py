@@ -21,7 +21,7 @@ from harness.data.tokenizers import (
     raw_offsets,
     undo_operators,
 )
-from harness.progress import Silent
+from harness.progress import Reporter
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 AWKWARD = st.text("aé½ﬁ …\u00a0\t\n\u2581\u200d\u0301👩日\x00 ₂Å", max_size=40)
@@ -77,7 +77,7 @@ def test_a_ten_megabyte_document_through_a_trained_tokenizer():
 
 def test_a_token_may_account_for_more_than_65535_bytes(tmp_path):
     texts = [*documents(3), "start" + " " * 200_000 + "end"]
-    dataset = open_dataset(str(small_dataset(tmp_path / "s", val=texts)), tmp_path, Silent())
+    dataset = open_dataset(str(small_dataset(tmp_path / "s", val=texts)), tmp_path, Reporter())
     sizes = load_validation(dataset).target_bytes
     assert int(sizes.sum()) == sum(len(t.encode()) for t in texts)
     assert int(sizes.max()) >= 200_000
@@ -89,7 +89,7 @@ def test_shards_cut_at_any_boundary_hold_the_same_stream(tmp_path, shard_tokens)
     dataset = open_dataset(
         str(small_dataset(tmp_path / "s", val=texts, train=["the senate"], shard_tokens=shard_tokens)),
         tmp_path,
-        Silent(),
+        Reporter(),
     )
     validation = load_validation(dataset)
     wanted = np.concatenate([np.concatenate(([1], ids)) for ids, _ in trained().encode(texts)])
@@ -120,7 +120,7 @@ def test_unchanged_characters_in_fallback_pieces_weigh_one_byte_each():
 @pytest.mark.parametrize("with_raw", [True, False])
 def test_every_difference_between_table_and_ledger_has_a_cause(tmp_path, with_raw):
     texts = [*documents(7), "  lead\n\n two  spaces ½ … ﬁ \u00a0\u00a0 end  ", "日本"]
-    dataset = open_dataset(str(small_dataset(tmp_path / "s", val=texts)), tmp_path, Silent())
+    dataset = open_dataset(str(small_dataset(tmp_path / "s", val=texts)), tmp_path, Reporter())
     validation = load_validation(dataset)
     raw = "".join(texts).encode() if with_raw else None
     for window in (0, 64):

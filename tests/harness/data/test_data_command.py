@@ -12,7 +12,7 @@ from harness.cli.data import command
 from harness.data import load_validation, open_dataset
 from harness.data.dataset import write_shard
 from harness.errors import CouldNotCheck
-from harness.progress import Silent
+from harness.progress import Reporter
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_build_then_use_by_name_and_by_path(tmp_path, monkeypatch, source, optio
     raw = sum(len(text.encode()) for text in documents(10))
     assert (built["val_documents"], built["val_bytes"]) == (10, raw)
     for name in ("mine", built["folder"]):
-        dataset = open_dataset(name, tmp_path / "cache" / "datasets", Silent())
+        dataset = open_dataset(name, tmp_path / "cache" / "datasets", Reporter())
         assert int(load_validation(dataset).target_bytes.sum()) == raw
     assert "mine" in invoke("list").stdout
     report = json.loads(invoke("inspect", built["folder"], "--json").stdout)

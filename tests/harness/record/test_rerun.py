@@ -162,11 +162,8 @@ def test_a_repeated_run_is_compared_and_signed(stored, submission, rerun, tmp_pa
     assert "by the record's own owner: it is the same key" in found.message
 
 
-LEAK = {"C1_CAUSAL": "FAIL"}
-
-
 def test_a_leak_that_only_the_repetition_finds_is_signed_and_fails_the_record(stored, submission, rerun, tmp_path):
-    again = replace(stored.record, findings=make_findings(**LEAK))
+    again = replace(stored.record, findings=make_findings(C1_CAUSAL="FAIL"))
     code, text, _ = rerun(again, stored.path, "--code", submission, "--sign")
     assert (code, "NOT REPRODUCED: it breaks a rule." in text, "against:  C1-CAUSAL FAIL" in text) == (1, True, True)
     (found,) = [f for f in verify_folder(tmp_path / "records").findings if f.rule == "R6-REPRODUCED"]

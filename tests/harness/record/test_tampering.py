@@ -255,9 +255,7 @@ def test_an_intent_that_is_dated_before_what_stands_before_it_is_not_signed_and_
 
 
 def test_a_chain_that_starts_in_the_year_1_stops_nothing(tmp_path: Path):
-    store_run(
-        tmp_path, 1, started_at="0001-01-01T00:00:00Z"
-    )  # the clock skew allowed would reach back before the first date
+    store_run(tmp_path, 1, started_at="0001-01-01T00:00:00Z")  # less the skew allowed: before the first date there is
     store_run(tmp_path, 2)
     assert failures(tmp_path / "records") == []
 

@@ -147,12 +147,7 @@ def test_another_word_is_refused() -> None:
         ((), 0, Verdict.PASS, "it could read 41.0 MB of the machine"),
         (("safetensors", "not-installed"), 0, Verdict.PASS, "no manuals"),
         (("texts-of-many",), 0, Verdict.WARN, "asked for the packages texts-of-many"),
-        (
-            ("Texts_of.Many",),
-            0,
-            Verdict.WARN,
-            "asked for the packages texts-of-many",
-        ),  # cells are given it by any spelling
+        (("Texts_of.Many",), 0, Verdict.WARN, "the packages texts-of-many"),  # cells are given it by any spelling
         (("SafeTensors", ""), 0, Verdict.PASS, "no manuals"),
         ((), 200_000, Verdict.WARN, "over 12% of the cap"),
     ],

@@ -64,20 +64,17 @@ RANK, CHILD, NEIGHBOUR = 1 << 30, 1 << 31, 1 << 32
         ([process(RANK, 4.0)], [process(RANK, 8.0)], 0.0, 0.0),
         ([process(RANK, 2.0), process(NEIGHBOUR, 3.0)], [process(RANK, 2.0), process(NEIGHBOUR, 6.0)], 0.3, 0.3),
         ([process(RANK, 1.0, 3.0)], [process(RANK, 1.0, 7.0)], 0.0, 0.0),  # children came and went between two looks
-        (
-            [process(RANK, 1.0), process(CHILD, 3.0)],
-            [process(RANK, 1.0, 7.0)],
-            0.0,
-            0.0,
-        ),  # one was seen, then waited for
+        # one was seen, then waited for
+        ([process(RANK, 1.0), process(CHILD, 3.0)], [process(RANK, 1.0, 7.0)], 0.0, 0.0),
         ([process(RANK, 8.0)], [], 0.0, 0.0),  # the cell was killed: the kernel forgets its time
         ([process(RANK, 1.0)], [process(RANK, 1.0)], 0.35, 0.0),  # nobody waited, or a container hides the neighbour
+        # it writes what the run wrote, perhaps: no excuse for a replica
         (
             [process(RANK, 2.0), process(NEIGHBOUR, 3.0, parent=2)],
             [process(RANK, 2.0), process(NEIGHBOUR, 6.0, parent=2)],
             0.3,
             0.0,
-        ),  # it writes what the run wrote, perhaps: no excuse for a replica
+        ),
     ],
     ids=["alone", "a neighbour", "forks", "a child", "killed", "unseen", "the kernel"],
 )
@@ -182,10 +179,10 @@ def test_a_repository_around_the_environment_is_neither_run_nor_named(tmp_path: 
     (tmp_path / ".git" / "info" / "attributes").write_text("* filter=x\n")
     os.utime(around, (1, 1))
     os.utime(own, (1, 1))
-    monkeypatch.setattr(machine.harness, "__file__", str(around))
+    monkeypatch.setattr(machine, "_ROOT", around.parent)
     assert machine.describe_provenance("").commit == ""
     assert not (tmp_path / "ran").exists()
-    monkeypatch.setattr(machine.harness, "__file__", str(own))
+    monkeypatch.setattr(machine, "_ROOT", own.parent)
     assert machine.describe_provenance("").commit == git("rev-parse", "HEAD")
     assert (tmp_path / "ran").exists()  # so the filter would have run above
 

@@ -18,7 +18,7 @@ from tiny_run import assert_nothing_false, cell_processes, stored
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import remove_tree, write_atomic
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.record import store
 from harness.record.predicate import Intent
 from harness.record.signing import open_signing_key, rotate_key
@@ -165,7 +165,7 @@ def test_what_is_not_sound_any_more_is_not_resumed_and_says_why(name: str, house
 def test_a_run_that_another_records_folder_announced_does_not_go_on_in_this_one(house: Path):
     (run_dir,) = (house / "runs").iterdir()
     with pytest.raises(CannotGoOn, match="announces this run"):  # so `SEEDS=… make submit` starts its seed again
-        resume_run(run_dir.name, records_dir=house / "elsewhere", progress=Silent())
+        resume_run(run_dir.name, records_dir=house / "elsewhere", progress=Reporter())
 
 
 @pytest.mark.rule("S4-STATE-DECLARED")

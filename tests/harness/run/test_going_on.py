@@ -11,7 +11,7 @@ from tiny_run import stored
 
 from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, HarnessError, Interrupted, RuleBroken, UsageError
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.record import dsse
 from harness.rules import Finding, Verdict
 from harness.run import conversation, evaluate, refereed
@@ -155,7 +155,7 @@ def test_the_newest_run_is_never_another_submission_s_or_data_set_s(house: Path,
 
     def resume(**changes):
         records = house / "records"
-        return job.resume_run("newest", records_dir=records, progress=Silent(), **{**asked, **changes})
+        return job.resume_run("newest", records_dir=records, progress=Reporter(), **{**asked, **changes})
 
     with pytest.raises(UsageError, match=rf"is not of these variables\. (?s:.*)--resume {run_dir.name}"):
         resume(environ={})

@@ -12,7 +12,7 @@ from record_samples import make_artifact, make_audits, make_record, stored_recor
 
 from harness.cli.main import main
 from harness.errors import RuleBroken
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.rules import Verdict
 from harness.run.rescore import drawn_part, rescore
 
@@ -64,7 +64,7 @@ def test_level_2_the_artifact_gives_the_same_score_again(call, finished):
         assert f"{audited} " in text
     part = replace(finished.stored.record, data=replace(finished.stored.record.data, val_targets=1500))  # given as all
     with pytest.raises(RuleBroken, match="C4-COVERAGE FAIL: the record is over 1,500 targets"):
-        rescore(part, finished.artifact, {}, Silent())
+        rescore(part, finished.artifact, {}, Reporter())
 
 
 @pytest.mark.rule("R6-REPRODUCED")

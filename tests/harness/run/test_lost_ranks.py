@@ -84,11 +84,12 @@ def with_eval(house: Path, fault: str) -> None:
 
 
 @pytest.mark.rule("S3-PROTOCOL")
-def test_a_rank_that_is_killed_in_training_is_named(house: Path):
-    with_train(house, KILL)
+@pytest.mark.parametrize(("faulty", "place"), [(with_train, "train: in set-up"), (with_eval, "final:")])
+def test_a_rank_that_is_killed_is_named_though_rank_0_waits_for_it(house: Path, faulty, place: str):
+    faulty(house, KILL)
     error = end_of(house)
     assert error.rule == "S3-PROTOCOL"
-    assert error.message.startswith("train: in set-up, rank 1 was killed by signal 9")
+    assert error.message.replace(",", "").startswith(f"{place} rank 1 was killed by signal 9")
     assert "or somebody ended it" in error.remedy
 
 
@@ -102,15 +103,6 @@ def test_a_rank_that_does_not_come_in_time_is_named(house: Path, monkeypatch: py
     assert error.rule == "A1-TRAIN-CLOCK"
     assert "in set-up, not done after 6 s" in error.message
     assert "rank 1 never connected" in error.message
-
-
-@pytest.mark.rule("S3-PROTOCOL")
-def test_a_rank_that_is_killed_in_evaluation_is_named_though_rank_0_waits_for_it(house: Path):
-    with_eval(house, KILL)
-    error = end_of(house)
-    assert error.rule == "S3-PROTOCOL"
-    assert error.message.startswith("final: rank 1 was killed by signal 9")
-    assert "or somebody ended it" in error.remedy
 
 
 @pytest.mark.rule("S3-PROTOCOL")

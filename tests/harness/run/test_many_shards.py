@@ -12,7 +12,7 @@ from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
 from harness.data.dataset import write_shard
 from harness.errors import CouldNotCheck
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.run.artifact import seal_submission
 from harness.run.cells import RunContext
 from harness.run.phases import train
@@ -35,7 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunCo
     run_dir.mkdir()
     monkeypatch.setattr(Track, "ranks", property(lambda _: RANKS))
     context = RunContext(
-        load_track("smoke"), 1, run_dir, seal_submission(house / "mini", run_dir), {}, Silent(), Ledger()
+        load_track("smoke"), 1, run_dir, seal_submission(house / "mini", run_dir), {}, Reporter(), Ledger()
     )
     shard = tmp_path / "shard.bin"
     write_shard(shard, np.ones(64))

@@ -12,7 +12,7 @@ from harness.cli.new import create
 from harness.config.tracks import Hardware, load_track
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.run import reserve
 from harness.run.refereed import Order
 from harness.run.reserve import going_on, reserved, run_gpus, share_of_cores
@@ -98,7 +98,7 @@ def test_too_few_gpus_are_found_before_the_run_is_announced(monkeypatch: pytest.
     for name in ("KEYS", "RUNS", "RECORDS"):
         monkeypatch.setenv(f"GOLF_{name}_DIR", str(tmp_path / name.lower()))
     with pytest.raises(CouldNotCheck, match=f"track {track} wants"):
-        submit_run(Order(create("mine", tmp_path), track, None, {}, tmp_path / "records", Silent()), 1)
+        submit_run(Order(create("mine", tmp_path), track, None, {}, tmp_path / "records", Reporter()), 1)
     assert {path.name for path in tmp_path.iterdir()} == {"mine"}
 
 
@@ -146,7 +146,8 @@ def test_a_killed_run_leaves_nothing_reserved(tmp_path: Path):
 
 def test_a_start_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reserve, "TURN_S", 0.1)
-    (folder,) = _folder_after_a_run(tmp_path)
+    with reserved(Hardware(1, 0)):
+        (folder,) = (tmp_path / "reserved").iterdir()
     with locked(folder / "turn.lock"):
         refuse(Hardware(cpu_cores=1, gpus=0), r"turn\.lock")
 
@@ -163,9 +164,3 @@ def refuse(hardware: Hardware, words: str) -> str:
     with pytest.raises(CouldNotCheck, match=words) as caught, reserved(hardware):
         pass
     return caught.value.remedy
-
-
-def _folder_after_a_run(tmp_path: Path) -> list[Path]:
-    with reserved(Hardware(1, 0)):
-        pass
-    return list((tmp_path / "reserved").iterdir())

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from record_samples import make_artifact, make_record, store_run
 
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.run import runs as job
 from harness.run.refereed import TRAINED_FILE, Order, Trained
 from harness.run.runs import CannotGoOn, RunOutcome
@@ -41,7 +41,7 @@ def submit(tmp_path: Path, monkeypatch):
         monkeypatch.setattr(job, "submit_run", submit_run)
         monkeypatch.setattr(job, "resume_run", resume_run)
         monkeypatch.setattr(job, "_identify", lambda *_: identity)
-        order = Order(tmp_path, "smoke", None, {}, tmp_path / "records", Silent())
+        order = Order(tmp_path, "smoke", None, {}, tmp_path / "records", Reporter())
         outcomes = list(job.submit_seeds(order, seeds, again=again))
         assert [o.record.submission.seed for o, _ in outcomes] == seeds
         new = [outcome.record.submission.seed for outcome, is_new in outcomes if is_new]

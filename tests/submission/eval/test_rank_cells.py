@@ -8,7 +8,7 @@ import torch
 
 from harness.clock.spans import Ledger
 from harness.config.tracks import Track, load_track
-from harness.progress import Silent
+from harness.progress import Reporter
 from harness.run import evaluate as evaluation
 from harness.run.artifact import seal_submission
 from harness.run.cells import RunContext, phase_cell
@@ -34,7 +34,7 @@ def context(tmp_path: Path) -> RunContext:
     sealed = seal_submission(ROOT / "submission", tmp_path)
     (tmp_path / "artifact").mkdir()
     (tmp_path / "artifact" / "model.bin").write_bytes(made.data)
-    return RunContext(load_track("smoke"), 1, tmp_path, sealed, SMALL, Silent(), Ledger())
+    return RunContext(load_track("smoke"), 1, tmp_path, sealed, SMALL, Reporter(), Ledger())
 
 
 @pytest.mark.slow

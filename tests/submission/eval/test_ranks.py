@@ -31,7 +31,7 @@ def test_the_referee_drives_rank_0_and_three_ranks_equal_one(tmp_path: Path) -> 
                 client.prepare()
                 client.start()
                 ledger = ScoreLedger(stream)
-                score_stream(client, stream, ledger, chunk_tokens=client.hello.chunk_tokens, adapt=True)
+                score_stream(client, ledger, adapt=True)
                 client.stop()
             assert forked.ended(ranks) == [0] * size
         finally:
