@@ -214,6 +214,7 @@ def claimed_bytes(record: Record) -> None:
     rule, out, meta = "A3-CLAIMED-BYTES", record.out, record.metadata
     cap, claimed = record.readings.artifact_cap_bytes, meta.number("bytes_total")
     at, totals = (record.json_file, meta.line("bytes_total")), [(run, run.total) for run in record.bound.sized]
+    told = [int(size.value) for seed in meta.results if (size := meta.size_of(seed))]
     values = [int(total.value) for _, total in totals if total]
     models = {number.value for key in meta.raw if "model" in key and (number := meta.raw[key]) and is_number(number)}
     shipped = record.folder.size_of(record.main_code or "") or 0
@@ -229,7 +230,7 @@ def claimed_bytes(record: Record) -> None:
     zeros, rounded = 10 ** (len(str(exact)) - len(str(exact).rstrip("0"))), "the claimed size is rounded"
     if claimed is not None and not values and zeros >= 10_000 and exact:
         out.warn(rule, f"{rounded}: the cap is judged to the byte.", at, shown(claimed))
-    if claimed is not None and values:
+    if claimed is not None and (values := values or told):
         own = [size.value for run, _ in totals if (size := meta.size_of(run.seed))]
         near, every = zeros >= 1_000 and any(abs(exact - value) < zeros for value in values), (values, own or values)
         once = record.claimed if len({run.key for run, _ in totals}) == 1 else None  # reruns, of which one is claimed
@@ -244,8 +245,9 @@ def claimed_bytes(record: Record) -> None:
             (record.mentions(claimed, [run.file for run in record.runs]), ""),
             (near, f"{rounded}: the cap is judged to the byte"),
         )
-        if remark := next((text for holds, text in known if holds), "the claimed size is in no log"):
-            sizes = f"logs: {', '.join(f'{value:,}' for value in values[:5])}"
+        remark = next((text for holds, text in known if holds), "the claimed size is in no log")
+        if remark and (values is not told or "seed" in remark):
+            sizes = f"sizes: {', '.join(f'{value:,}' for value in values[:5])}"
             out.warn(rule, f"{remark}.", at, f"{claimed.value:,.0f}", sizes)
         elif exact == max(values):
             out.passed(rule, "the claim is the largest seed's size.", at, shown(claimed))

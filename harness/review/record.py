@@ -157,6 +157,7 @@ class Record:
             if name not in self._printed:
                 here = name in self.folder.sizes and name not in self.texts
                 text = decode(self.folder.reader(name, 8 << 20)[0]) if here else self.texts.get(name, "")
+                text = WORDS["size_of_step"].sub("", text)
                 self._printed[name] = sorted({float(x.replace(",", "")) for x in set(WORDS["printed"].findall(text))})
             printed, reach = self._printed[name], 2 * number.step
             span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]

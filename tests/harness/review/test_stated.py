@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from public_folders import PublicFolder
+from public_folders import SCRIPT, PublicFolder
 
 from harness.review.folder import check_folder
 from harness.rules import Verdict
@@ -78,7 +78,11 @@ def test_a_readme_that_compares_with_other_records_is_not_taken_at_their_word(tm
 
 
 @pytest.mark.parametrize(
-    "text", ["Submitted run: seed 2 (best). Spread 0.0007.", "We report the best 3 of 7.", "best score across 4 seeds"]
+    "text",
+    [
+        *("Submitted run: seed 2 (best). Spread 0.0007.", "We report the best 3 of 7.", "best score across 4 seeds"),
+        "Mean of the 5 lowest = 1.0805 (reported here).",
+    ],
 )
 def test_chosen_seeds_in_the_readme_are_named(tmp_path, text):
     folder = PublicFolder(files={"README.md": readme() + "\n" + text + "\n"})
@@ -430,3 +434,87 @@ def test_the_size_in_a_headline_is_an_artifact_s_in_decimal_megabytes(tmp_path, 
     text = readme().replace("# Made up\n", f"# Made up\n\n**val_bpb: 1.0805** | {size} | 8xH100\n")
     text += "\nWithout it the model has 15,123,456 bytes.\n"
     assert bool(grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")) is named
+
+
+START = "ttt_sliding:start chunks=1893 ttt_lr={} ttt_epochs=3 freeze_blocks=0"
+PRUNED = "pruning: zeroed 809,024 weights ({}%) below 0.0036"
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "named"),
+    [
+        (START.format("0.002"), START.format("2e-4"), True),
+        (START.format("0.002"), START.format("2e-3"), False),
+        (PRUNED.format("3.0"), PRUNED.format("5.0"), True),
+        (PRUNED.format("3.1"), PRUNED.format("3.2"), False),  # what a threshold gave
+        ("late_qat:enabled step:5259 decay=0.1500", "late_qat:enabled step:5241 decay=0.1499", False),
+        ("slot_sliding:start stride=64 slot_lr=0.003", "final_sliding:start stride=64", False),
+    ],
+)
+def test_what_is_done_after_training_is_the_same_for_all_seeds(tmp_path, line, other, named):
+    folder = PublicFolder()
+    for run in folder.seeds:
+        run.extra = [other if run.seed == 3 else line]
+    assert bool(grave(tmp_path, folder, "A8-SAME-CONFIG")) is named
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), [("SWA over the last 40 %", True), ("remove `EMA / SWA`", False), ("no SWA", False)]
+)
+def test_an_average_that_the_log_did_not_take(tmp_path, words, named):
+    folder = PublicFolder(files={"README.md": f"{readme()}\n- {words}\n"})
+    folder.seeds[0].early = ["ema:reverting to raw final weights"]
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("11L + QK-Gain 5.25", True),
+        ("11L + QK-Gain 5", False),
+        ("PR #1493 has QK-Gain 5.25", False),
+        ("QK gain 5.25: -0.0003 in a trial", False),
+        ("11L, XSA on last 4 layers", True),
+        ("11L + XSA11", False),
+    ],
+)
+def test_a_setting_in_words_is_the_logs(tmp_path, words, named):
+    folder = metadata(blurb=words)
+    for run in folder.seeds:
+        run.settings = {"qk_gain_init": 5.0, "xsa_last_n": 11}
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+@pytest.mark.parametrize(("count", "named"), [(35_943_512, False), (35_844_887, True)])
+def test_parameters_of_the_json_are_the_logs(tmp_path, count, named):
+    assert bool(grave(tmp_path, metadata(model_params=count), "A9-JSON-MATCH")) is named
+
+
+@pytest.mark.parametrize("size", [15_880_000, None])
+def test_the_size_at_a_step_of_training_is_not_the_artifact_s(tmp_path, size):
+    folder = metadata(seed_results={"1": {"val_bpb": 1.0801, "artifact_bytes": size or 15_900_000 + len(SCRIPT)}})
+    folder.seeds[0].early = [f"5000/20000 val_loss:2.8 val_bpb:1.0841 artifact_bytes:{size} train_time:588010ms"]
+    assert bool(grave(tmp_path, folder, "A3-CLAIMED-BYTES")) is (size is not None)
+
+
+@pytest.mark.parametrize(("total", "named"), [(15_952_001, False), (15_951_001, True), (15_950_001, True)])
+def test_without_logs_the_size_is_the_largest_of_the_json_s_own(tmp_path, total, named):
+    sizes = {"1": {"bytes_total": 15_950_001}, "2": {"bytes_total": 15_951_001}, "3": {"bytes_total": 15_952_001}}
+    folder = metadata(seed_results=sizes, bytes_total=total)
+    folder.files = {f"train_seed{seed}.log": None for seed in sizes}
+    assert bool(grave(tmp_path, folder, "A3-CLAIMED-BYTES")) is named
+
+
+def test_a_claimed_pass_of_n_grams_is_a_mixture(tmp_path):
+    folder = PublicFolder()
+    logs = {f"train_seed{run.seed}.log": run.log("modern") for run in folder.seeds}
+    folder.files = {name: text.replace("quantized_sliding_window", "final_ngram") for name, text in logs.items()}
+    assert [i.found for i in grave(tmp_path, folder, "C2-NORMALISED")] == ["final_ngram"]
+
+
+@pytest.mark.parametrize(
+    ("title", "named"), [("Non-Record: SLOT + CTW", True), ("Non-record: SLOT violates causality", False)]
+)
+def test_a_non_record_denies_no_method(tmp_path, title, named):
+    folder = PublicFolder(files={"README.md": readme().replace("# Made up", f"# {title}")})
+    assert bool(grave(tmp_path, folder, "C3-SCORE-BEFORE-UPDATE")) is named
