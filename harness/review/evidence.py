@@ -19,6 +19,7 @@ _UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
 _GAINED = """windows and adaptation on scored tokens have given at most 0.05. Scores taken after training on the same \
 tokens, or probabilities that don't sum to one, would look like this."""
+_PROVE = "Show that each token is scored once, before it is trained on, by a normalised probability and all its bytes."
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
 ONE_RATIO = 2e-5
@@ -109,6 +110,10 @@ def by_name(record: Record) -> None:
     if claimed and not record.runs and not record.absent_logs:
         names = names or {f"sp{size}" for size in WORDS["vocabulary"].findall(meta.text("name"))}
         pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
+    for loss, bpb, at in pairs:
+        if loss is None and not WORDS["text_told"].search(record.texts.get(at[0], "fineweb")):
+            message = "nothing in the log tells what text the score is of: no loss, token count or name."
+            out.warn("A7-BYTES", message, at, bpb.text, "", "Print val_loss, and the tokens scored.", "likely")
     variants = [variant for variant in VARIANTS if {variant.name} == names]
     for variant, (loss, bpb, at) in product(variants, pairs):
         if loss is None or not (loss.value > 0 and 0 < bpb.value < LARGEST_SCORE):
@@ -162,12 +167,10 @@ def gain(record: Record, run: Run) -> None:
     if whole and base.bpb.value - final.bpb.value > LARGEST_GAIN:
         message = f"evaluation lowers the score by {base.bpb.value - final.bpb.value:.4f} bpb; {_GAINED}"
         found, trained = f"{final.name} {final.bpb.text}", f"after training {base.bpb.text} (line {base.line})"
-        remedy = "Show that each token is scored once, before it is trained on, from a normalised distribution."
-        record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, remedy, "likely")
+        record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, _PROVE, "likely")
     elif base.bpb.value < (floor := record.readings.floor_bpb):
         message, values = "training reached a score no known method reaches.", (base.bpb.text, f"floor {floor:g} bpb")
-        remedy = "Show that no position sees its target, and that every byte is counted once."
-        record.out.warn("S6-PLAUSIBLE", message, run.place(base), *values, remedy, "likely")
+        record.out.warn("S6-PLAUSIBLE", message, run.place(base), *values, _PROVE, "likely")
 
 
 def plausible(record: Record) -> None:
@@ -175,8 +178,7 @@ def plausible(record: Record) -> None:
     rule, out, floor, claimed = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb, record.claimed
     if claimed is not None and claimed.value < floor:
         message, at = "a score no known method reaches: held until it is proved.", record.metadata.line("val_bpb")
-        remedy = "Show that every probability is normalised and that every byte is counted once."
-        out.fail(rule, message, (record.json_file, at), f"{claimed.text} bpb", f"floor {floor:g} bpb", remedy)
+        out.fail(rule, message, (record.json_file, at), f"{claimed.text} bpb", f"floor {floor:g} bpb", _PROVE)
     elif not out.has(rule) and (claimed is not None or record.bound.runs):
         out.passed(rule, f"no score is under {floor:g} bpb.")
 

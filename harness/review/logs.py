@@ -283,8 +283,7 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
         delimited = re.search(r"[\])>|:-]\s*$", prefix) or re.match(r"\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d|\d{9,}", prefix)
         shape = re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", re.sub(r"\w+", r"\\w+", re.escape(prefix)))
         shapes[shape if prefix.strip() and delimited else ""] += 1
-    total = sum(shapes.values())
-    return [re.compile(shape) for shape, count in shapes.most_common(6) if shape and 10 * count >= total]
+    return [re.compile(shape) for shape, count in shapes.most_common(6) if shape and 10 * count >= shapes.total()]
 
 
 class _Reader:
@@ -397,8 +396,7 @@ def _joined(runs: list[Run]) -> list[Run]:
         if before is None:
             out.append(run)
         elif not before.passes and not before.curve:
-            heads = ("val_tokens", "world", "gpus")
-            run.said = {name: before[name] for name in heads if before[name]} | run.said
+            run.said = {name: before[name] for name in ("val_tokens", "world", "gpus") if before[name]} | run.said
             run.seed = before.seed if run.seed is None else run.seed
             run.settings = run.settings or before.settings
             out[-1] = run

@@ -352,7 +352,7 @@ def selected(record: Record) -> None:
     if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
         message = "the claim lies outside the scores that the JSON lists for its runs."
         record.out.warn("A9-JSON-MATCH", message, at, claimed.text, f"their mean is {fmean(listed):.6f}", _BY_SCRIPT)
-    name = WORDS["headline"].search(meta.text("name"))
+    name = WORDS["headline"].search(meta.text("name")) or WORDS["folder_score"].search(record.folder.name)
     if name and not is_score(claimed, float(name[1])) and not is_score(Number.of(name[1]), claimed.value):
         message = "the name states another score than val_bpb."
         record.out.warn("A9-JSON-MATCH", message, (at[0], meta.line("name")), name[0], claimed.text)
