@@ -170,6 +170,11 @@ def code_bytes(record: Record) -> None:
     """One script for all seeds, the one that is shipped, and as large as the JSON says."""
     rule, out, main, meta = "A3-CODE-BYTES", record.out, record.main_code, record.metadata
     shipped = record.folder.size_of(main) if main else None
+    of_run = [(run, [code for code in run["codes"] if code.label != "compressed"]) for run in record.bound.training]
+    ran = {int(codes[-1].value): run for run, codes in of_run if codes}
+    if len({run.key for run in ran.values()}) > 1:
+        other, text = (f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
+        out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, other)
     if main is None or not shipped:
         return
     sizes = {size for n in record.folder.names if n.endswith((".py", ".sh")) and (size := record.folder.size_of(n))}
@@ -177,13 +182,8 @@ def code_bytes(record: Record) -> None:
     sizes |= {size + end for size in sizes for end in (-1, 1)}  # the end of the last line
     logged = [code for run in record.runs for code in run["codes"]]
     compressed = {int(code.value) for code in logged if code.label == "compressed"}
-    of_run = [(run, [code for code in run["codes"] if code.label != "compressed"]) for run in record.bound.training]
-    ran = {int(codes[-1].value): run for run, codes in of_run if codes}
     unlike = {size: run for size, run in ran.items() if size not in sizes}
     values = (f"{main} has {shipped:,} bytes", "Ship the file that ran, and run all seeds with it (#2124).")
-    if len({run.seed for run in ran.values()}) > 1:
-        text = " and ".join(f"{size:,} bytes in {run.file}" for size, run in list(ran.items())[:2])
-        out.warn("A8-SAME-CODE", "the seeds ran scripts of different sizes.", list(ran.values())[1].file, text, *values)
     for run in list(unlike.values())[:1] if len(ran) == 1 else ():
         counted = min(run["codes"], key=lambda code: abs(code.value - shipped))
         message = "the log counts a script of another size than the shipped file."
