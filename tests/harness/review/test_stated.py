@@ -59,7 +59,7 @@ def test_a_method_in_the_blurb_is_named_by_its_rule(tmp_path, rule, verdict, wor
     "words",
     [
         "No val-only training, no pre-quant TTT and no SLOT.",
-        "Non-record: SLOT violates causality",
+        "Non-record: SLOT Violates Causality",
         "GPTQ calibrated on train text, validated on the validation set; a new record.",
         "Score-first TTT, not two-pass; replaces the n-gram cache.",
         "Trained on train shards; validated on the validation set.",
@@ -100,7 +100,6 @@ def test_chosen_seeds_in_the_readme_are_named(tmp_path, text):
         {"model_params": 35_844_887},
         {"seed_results": {"1": {"quantized_bpb": 1.0666}}},
     ],
-    ids=["score", "steps", "bytes", "parameters", "seed"],
 )
 def test_json_figures_that_no_log_gives_are_named(tmp_path, changes):
     folder = metadata(**changes)
