@@ -321,7 +321,7 @@ class _Reader:
         code = "{" in line or WORDS["code"].search(line)
         if ("bpb" in line or "BPB" in line or "bits" in line) and not code:
             self._pass(line, number)
-        if (":" in line or "=" in line or "->" in line or line[:1] == "|") and not code:
+        if (":" in line or "=" in line or "->" in line or "→" in line or line[:1] == "|") and not code:
             self._facts(line, number)
             self._settings(line, number)
 

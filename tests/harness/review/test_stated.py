@@ -452,7 +452,6 @@ PRUNED = "pruning: zeroed 809,024 weights ({}%) below 0.0036"
         (PRUNED.format("3.0"), PRUNED.format("5.0"), True),
         (PRUNED.format("3.1"), PRUNED.format("3.2"), False),  # what a threshold gave
         ("late_qat:enabled step:5259 decay=0.1500", "late_qat:enabled step:5241 decay=0.1499", False),
-        ("slot_sliding:start stride=64 slot_lr=0.003", "final_sliding:start stride=64", False),
     ],
 )
 def test_what_is_done_after_training_is_the_same_for_all_seeds(tmp_path, line, other, named):

@@ -485,6 +485,7 @@ def test_a_helper_that_the_logged_code_size_counts(tmp_path):
         ("best_averaging:ema val_bpb:1.1279", ["WARN C4-SINGLE-PASS"]),
         ("ema:reverting to raw final weights (raw_val_bpb:1.1887 raw_val_loss:2.0070)", ["WARN C4-SINGLE-PASS"]),
         ("EMA improved val_bpb (1.1682 -> 1.1661), keeping EMA weights", ["WARN C4-SINGLE-PASS"]),
+        ("  → SWA wins! (1.2420 < 1.2633)", ["WARN C4-SINGLE-PASS"]),
         ("ema:applying EMA weights to 74 tensors (decay=0.997)", []),
         ("gptq:using training data for calibration (256 seqs x 2048 tokens)", []),
         ("quant_calib:train_tail sequences=32", []),
