@@ -358,7 +358,7 @@ class _Reader:
     def _facts(self, line: str, number: int) -> None:
         run = self.run
         told = WORDS["announced_setting"].findall(line) if WORDS["announced"].match(line) else ()
-        self.how |= dict(told or WORDS["pruned"].findall(line))
+        self.how |= dict(told or (WORDS["pruned"].findall(line) if "prun" in line else ()))
         if stop := WORDS["stop"].match(line):
             run.said.setdefault("stops", []).append(Stat(stop[1], int(stop[2]) / 1000, number))
             run.last_step = max(run.last_step or 0, int(stop[3]))

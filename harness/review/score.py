@@ -327,8 +327,8 @@ def model(record: Record) -> None:
         told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
         settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
         told += [((key.lower(),), (value,), number) for key, value in settings if len(settings) > 1]
-        own = "" if WORDS["other_record"].search(line) else line
-        told += [((key,), (hit[1],), number) for key, x in PATTERNS.stated.items() if (hit := x.search(own))]
+        hits = ((key, x.search(line)) for key, x in PATTERNS.stated.items())
+        told += [((key,), (hit[1],), number) for key, hit in hits if hit and not WORDS["other_value"].search(line)]
     stated = {key: (f"{value.value:g}", 0) for key, value in meta.raw.items() if is_number(value)}
     sources = [stated, *(run.settings for run in record.bound.any)]
     for keys, on in dict.fromkeys((keys, value == ("on",)) for keys, value, _ in told):
