@@ -7,9 +7,9 @@ from itertools import product
 from operator import itemgetter
 
 from harness.fineweb import VARIANTS
-from harness.review.logs import Pass, Run
+from harness.review.logs import Pass, Run, alike
 from harness.review.number import Number, Range, read_numbers
-from harness.review.patterns import PATTERNS, WORDS
+from harness.review.patterns import PATTERNS, WORDS, Method
 from harness.review.published import CERTAIN, SUBSET_TOKENS, TAIL, implied_bytes, judge_bytes, judge_tokens, variant_of
 from harness.review.record import LARGEST_SCORE, Record, each
 from harness.rules import Verdict
@@ -19,6 +19,7 @@ _UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
 _GAINED = """windows and adaptation on scored tokens have given at most 0.05. Scores taken after training on the same \
 tokens, or probabilities that don't sum to one, would look like this."""
+_PROVE = "Show that each token is scored once, before it is trained on, by a normalised probability and all its bytes."
 LARGEST_GAIN = 0.06
 """bpb between the end of training and the last pass; above it, the way of scoring has to be explained."""
 ONE_RATIO = 2e-5
@@ -78,17 +79,15 @@ def scored_alike(record: Record) -> None:
     pairs = [(run, item) for run in bound.runs if (item := run.by_name.get(bound.name) or run.final)]
     for run, item in pairs[1:]:
         first, own = dict(pairs[0][1].how), dict(item.how)
-        for key in (key for key in own if float(own[key]) != float(first.get(key, own[key]))):
+        for key in (key for key in own if not alike(own[key], first.get(key, own[key]))):
             values = f"{key} = {own[key]}", f"{first[key]} in {pairs[0][0].file}:{pairs[0][1].line}"
-            message = f"{key} of the pass {item.name} differs between seeds."
+            message = f"{key} of the pass {item.name} differs between the claimed runs."
             record.out.warn("A8-SAME-CONFIG", message, run.place(item), *values, remedy)
     ratios = [(i.loss.value / i.bpb.value, i.loss, i.bpb, run.place(i)) for run, i in pairs if i.loss and i.bpb.low > 0]
     ratios = sorted((ratio for ratio in ratios if 0 < ratio[0] < math.inf), key=itemgetter(0))
     for (_, less, many, other), (_, more, few, at) in zip(ratios[:1], ratios[-1:], strict=True):
         if more.low / few.high > (1 + ONE_RATIO) * less.high / many.low:
-            message = (
-                "loss over bpb is not one ratio for all seeds, beyond what rounding allows: not one count of bytes."
-            )
+            message = "loss over bpb is not one ratio for all seeds, beyond rounding: not one count of bytes."
             values = f"loss {more.text}, bpb {few.text}", f"loss {less.text}, bpb {many.text} in {other[0]}"
             record.out.warn("A7-BYTES", message, at, *values, remedy)
 
@@ -111,6 +110,10 @@ def by_name(record: Record) -> None:
     if claimed and not record.runs and not record.absent_logs:
         names = names or {f"sp{size}" for size in WORDS["vocabulary"].findall(meta.text("name"))}
         pairs = [(meta.number("val_loss"), claimed, (record.json_file, meta.line("val_loss")))]
+    for loss, bpb, at in pairs:
+        if loss is None and not WORDS["text_told"].search(record.texts.get(at[0], "fineweb")):
+            message = "nothing in the log tells what text the score is of: no loss, token count or name."
+            out.warn("A7-BYTES", message, at, bpb.text, "", "Print val_loss, and the tokens scored.", "likely")
     variants = [variant for variant in VARIANTS if {variant.name} == names]
     for variant, (loss, bpb, at) in product(variants, pairs):
         if loss is None or not (loss.value > 0 and 0 < bpb.value < LARGEST_SCORE):
@@ -164,12 +167,10 @@ def gain(record: Record, run: Run) -> None:
     if whole and base.bpb.value - final.bpb.value > LARGEST_GAIN:
         message = f"evaluation lowers the score by {base.bpb.value - final.bpb.value:.4f} bpb; {_GAINED}"
         found, trained = f"{final.name} {final.bpb.text}", f"after training {base.bpb.text} (line {base.line})"
-        remedy = "Show that each token is scored once, before it is trained on, from a normalised distribution."
-        record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, remedy, "likely")
+        record.out.warn("S6-PLAUSIBLE", message, run.place(final), found, trained, _PROVE, "likely")
     elif base.bpb.value < (floor := record.readings.floor_bpb):
         message, values = "training reached a score no known method reaches.", (base.bpb.text, f"floor {floor:g} bpb")
-        remedy = "Show that no position sees its target, and that every byte is counted once."
-        record.out.warn("S6-PLAUSIBLE", message, run.place(base), *values, remedy, "likely")
+        record.out.warn("S6-PLAUSIBLE", message, run.place(base), *values, _PROVE, "likely")
 
 
 def plausible(record: Record) -> None:
@@ -177,9 +178,7 @@ def plausible(record: Record) -> None:
     rule, out, floor, claimed = "S6-PLAUSIBLE", record.out, record.readings.floor_bpb, record.claimed
     if claimed is not None and claimed.value < floor:
         message, at = "a score no known method reaches: held until it is proved.", record.metadata.line("val_bpb")
-        remedy = "Show that every probability is normalised and that every byte is counted once."
-        values = f"{claimed.text} bpb", f"floor {floor:g} bpb", remedy
-        out.fail(rule, message, (record.json_file, at), *values)
+        out.fail(rule, message, (record.json_file, at), f"{claimed.text} bpb", f"floor {floor:g} bpb", _PROVE)
     elif not out.has(rule) and (claimed is not None or record.bound.runs):
         out.passed(rule, f"no score is under {floor:g} bpb.")
 
@@ -191,6 +190,12 @@ def is_on(pattern: re.Pattern[str], text: str) -> bool:
     return any(not off.match(text, end) and not not_before.search(text[:start]) for start, end in spans)
 
 
+def _is_meant(record: Record, method: Method) -> bool:
+    """Whether README and JSON have the words that the method takes, none speaks against it, and the track minds it."""
+    unless, given = (p and any(map(p.search, record.told)) for p in (method.unless, method.given))
+    return not unless and given is not False and (method.rule != "A2-EVAL-CLOCK" or record.official)
+
+
 @each("any")
 def marks(record: Record, run: Run) -> None:
     """Train files, switches and lines that name a method; adaptation before the model is packed."""
@@ -200,10 +205,11 @@ def marks(record: Record, run: Run) -> None:
     told = WORDS["method_switch"].search
     switches = [(line, f"{key}: {value}") for key, (value, line) in run.settings.items() if told(key)]
     off = {text.split("_enabled")[0] for _, text in switches if re.search(r"_enabled: (?:False|0)$", text)}
-    lines = sorted(switches + [(mark.line, mark.label) for mark in run["marks"]])
+    named = [(item.line, item.name) for item in (run.by_name.get(record.bound.name) or run.final,) if item]
+    lines = sorted(switches + named + [(mark.line, mark.label) for mark in run["marks"]])
     lines = [(line, text) for line, text in lines if not any(text.startswith(name) for name in off)]
     for method in PATTERNS.methods:
-        hits = [(line, text) for line, text in lines if method.log and is_on(method.log, text)]
+        hits = [one for one in lines if method.log and is_on(method.log, one[1]) and _is_meant(record, method)]
         ran = [hit for hit in hits if WORDS["method_ran"].search(hit[1]) and not WORDS["on_train"].search(hit[1])]
         for line, text in (ran or hits)[:1]:
             certain, message = method.banned and bool(ran), f"the log names {method.what}."
@@ -223,9 +229,8 @@ def marks(record: Record, run: Run) -> None:
 def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
     """File, line, text, and what it is: "title" (a name or first heading), "field" of the JSON, or "" (a line)."""
     for key, value in record.metadata.raw.items():
-        texts = (value if isinstance(value, list) else [value]) if WORDS["fields_of_words"].search(key) else []
-        for text in texts:
-            if isinstance(text, str) and record.metadata:
+        for text in (value if isinstance(value, list) else [value]) if WORDS["fields_of_words"].search(key) else []:
+            if isinstance(text, str):
                 kind = "title" if key in ("name", "title", "run_name") else "" if key.startswith("note") else "field"
                 yield record.json_file, record.metadata.lines.get(key, 0), text[:4_000], kind
     first = min(record.readme.headings, default=0)
@@ -247,9 +252,7 @@ def words(record: Record) -> None:
             hit = method.words.search(text) if method.words and fresh else None
             if hit and not WORDS["denied"].search(text[: hit.start()]):
                 seen.add(method.what)
-                unless, given = (p and any(map(p.search, record.told)) for p in (method.unless, method.given))
-                uncapped = method.rule == "A2-EVAL-CLOCK" and not record.official
-                if record.out.has(method.beside) or unless or given is False or uncapped:
+                if record.out.has(method.beside) or not _is_meant(record, method):
                     continue
                 found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
                 certain = early or (method.banned and own == "title" and record.claimed is not None)

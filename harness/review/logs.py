@@ -196,20 +196,22 @@ class Run:
             # What only scores is no diagnosis of a training.
             self.passes = [replace(item, diagnostic=False) for item in self.passes]
 
-    def unlike(self, other: Run) -> Iterator[str]:
+    def unlike(self, other: Run) -> list[str]:
         """Settings that both print, with other values."""
-        for key in sorted(set(self.settings) & set(other.settings)):
-            a, b = self.settings[key][0], other.settings[key][0]
-            try:
-                same = float(a) == float(b)
-            except ValueError:
-                same = a.lower() == b.lower()
-            if not same:
-                yield key
+        shared = sorted({*self.settings} & {*other.settings})
+        return [key for key in shared if not alike(self.settings[key][0], other.settings[key][0])]
 
     def place(self, stat: Stat | Pass | None) -> tuple[str, int]:
         """File and line of a fact."""
         return self.file, stat.line if stat else 0
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two settings are the same number, or the same word."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one.lower() == other.lower()
 
 
 def seed_of_name(name: str) -> int | None:
@@ -260,16 +262,10 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         line = WORDS["escapes"].sub("", line) if "\x1b" in line else line
         if "%|" in line:
             line = WORDS["bar"].sub("", line, count=1)
-        for prefix in prefixes:
-            hit = prefix.match(line)
-            if hit and hit.end() < len(line):
-                line = line[hit.end() :]
-                break
+        hits = (hit for prefix in prefixes if (hit := prefix.match(line)) and hit.end() < len(line))
+        line = next((line[hit.end() :] for hit in hits), line)
         line = WORDS["fixed_prefix"].sub("", line, count=1)
-        if source and WORDS["source_ends"].match(line):
-            source = False
-        elif not source and WORDS["source_starts"].match(line):
-            source = True
+        source ^= WORDS["source_ends" if source else "source_starts"].match(line) is not None
         if source or (line in recent and line[:2] != "  "):
             continue
         recent.append(line)
@@ -287,15 +283,14 @@ def _prefixes(raw: list[tuple[int, str]]) -> list[re.Pattern[str]]:
         delimited = re.search(r"[\])>|:-]\s*$", prefix) or re.match(r"\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d|\d{9,}", prefix)
         shape = re.sub(r"(?:\\ )+(?!$|\\ )", r"\\s+", re.sub(r"\w+", r"\\w+", re.escape(prefix)))
         shapes[shape if prefix.strip() and delimited else ""] += 1
-    total = sum(shapes.values())
-    return [re.compile(shape) for shape, count in shapes.most_common(6) if shape and 10 * count >= total]
+    return [re.compile(shape) for shape, count in shapes.most_common(6) if shape and 10 * count >= shapes.total()]
 
 
 class _Reader:
     """Takes the lines of one run."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.in_block, self.losses = run, False, False
+        self.run, self.in_block, self.losses, self.how = run, False, False, dict[str, str]()
 
     def begins_anew(self, line: str) -> bool:
         """Whether the line starts another run in the same file: its head, or a step far before the last one."""
@@ -326,7 +321,7 @@ class _Reader:
         code = "{" in line or WORDS["code"].search(line)
         if ("bpb" in line or "BPB" in line or "bits" in line) and not code:
             self._pass(line, number)
-        if (":" in line or "=" in line or "->" in line or line[:1] == "|") and not code:
+        if (":" in line or "=" in line or "->" in line or "→" in line or line[:1] == "|") and not code:
             self._facts(line, number)
             self._settings(line, number)
 
@@ -335,9 +330,8 @@ class _Reader:
         run.last_step = max(run.last_step or 0, int(step[1]))
         spent = WORDS["train_time"].search(line)
         if spent and spent[2] != "m":
-            seconds = round(_seconds(spent[1], spent[2]), 3)
-            if all(seconds > item.value for item in run["step_times"]):
-                run.said["step_times"] = [Stat("train_time", seconds, number)]
+            here = Stat("train_time", round(_seconds(spent[1], spent[2]), 3), number)
+            run.said["step_times"] = [max([*run["step_times"], here], key=lambda stat: stat.value)]
         bpb = WORDS["val_bpb"].search(line) if step[3] == "val" else None
         if bpb and len(run.curve) < 4 * MAX_KEPT:
             score, loss, tokens = Number.of(bpb[1]), Number.of(step[4]), run.one("val_tokens")
@@ -356,13 +350,15 @@ class _Reader:
             spent = WORDS["eval_time"].search(line, hit.end())
             seconds = _seconds(spent[1] or spent[3], spent[2] or spent[4]) if spent else None
             bpb, loss = Number.of(hit[hit.re.groups]), Number.of(hit[3]) if hit.re.groups == 4 else None
-            how = tuple(WORDS["pass_setting"].findall(line))
+            how = tuple((self.how | dict(WORDS["pass_setting"].findall(line))).items())
             run.passes.append(Pass(name, number, bpb, loss, seconds, bool(WORDS["diagnostic"].search(name)), how))
         elif not hit and WORDS["some_score"].search(line) and not WORDS["any_step"].match(line):
             run.said["unread"] = [Stat(line[:160], 0, number)]
 
     def _facts(self, line: str, number: int) -> None:
         run = self.run
+        told = WORDS["announced_setting"].findall(line) if WORDS["announced"].match(line) else ()
+        self.how |= dict(told or (WORDS["pruned"].findall(line) if "prun" in line else ()))
         if stop := WORDS["stop"].match(line):
             run.said.setdefault("stops", []).append(Stat(stop[1], int(stop[2]) / 1000, number))
             run.last_step = max(run.last_step or 0, int(stop[3]))
@@ -400,8 +396,7 @@ def _joined(runs: list[Run]) -> list[Run]:
         if before is None:
             out.append(run)
         elif not before.passes and not before.curve:
-            heads = ("val_tokens", "world", "gpus")
-            run.said = {name: before[name] for name in heads if before[name]} | run.said
+            run.said = {name: before[name] for name in ("val_tokens", "world", "gpus") if before[name]} | run.said
             run.seed = before.seed if run.seed is None else run.seed
             run.settings = run.settings or before.settings
             out[-1] = run

@@ -44,6 +44,7 @@ class Tables(msgspec.Struct, frozen=True):
     elsewhere: dict[str, re.Pattern[str]]
     figures: dict[str, re.Pattern[str]]
     facts: dict[str, re.Pattern[str]]
+    stated: dict[str, re.Pattern[str]]
     switches: dict[str, re.Pattern[str]]
     stages: dict[str, re.Pattern[str]]
     words: dict[str, re.Pattern[str]]

@@ -157,6 +157,7 @@ class Record:
             if name not in self._printed:
                 here = name in self.folder.sizes and name not in self.texts
                 text = decode(self.folder.reader(name, 8 << 20)[0]) if here else self.texts.get(name, "")
+                text = WORDS["passing"].sub("", text)
                 self._printed[name] = sorted({float(x.replace(",", "")) for x in set(WORDS["printed"].findall(text))})
             printed, reach = self._printed[name], 2 * number.step
             span = printed[bisect_left(printed, number.value - reach) : bisect_right(printed, number.value + reach)]
@@ -252,8 +253,7 @@ def _load_code(record: Record) -> None:
     named = [n for n in top if n == "train_gpt.py"] or [n for n in top if n.startswith("train")]
     alone = top if len(top) == 1 and not WORDS["not_at_eval"].search(top[0]) else []
     record.main_code = next(iter(named or alone), None)
-    first = [record.main_code] if record.main_code else []
-    for name in (first + [n for n in names if n != record.main_code])[:MAX_CODE_FILES]:
+    for name in sorted(names, key=lambda n: n != record.main_code)[:MAX_CODE_FILES]:
         data = record.folder.read(name, record.out, limit=CODE_BYTES) if record.folder.sizes.get(name) else None
         if data is not None:
             record.code[name] = data

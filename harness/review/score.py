@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from harness.review.jsonfile import JsonProblem, Metadata, is_number, parse_json, shown
-from harness.review.logs import Run
+from harness.review.logs import Run, alike
 from harness.review.number import Number, read_numbers, student_tail
 from harness.review.patterns import PATTERNS, WORDS, first_of
 from harness.review.readme import Document
@@ -155,8 +155,8 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
         passes = [item for run in runs for item in run.passes + run.curve[-1 if early else 0 :]]
         named = ((item, first_of(PATTERNS.stages, item.name)) for item in passes if stage)
         chosen = [i for i, of in named if of in ("", stage) or (early and i.diagnostic and of != "quant")]
-        kept = chosen if stage else passes
-        return [number.value for item in kept if (number := item.bpb if kind == "bpb" else item.loss)]
+        numbers = (item.bpb if kind == "bpb" else item.loss for item in (chosen if stage else passes))
+        return [number.value for number in numbers if number]
     if kind == "steps":
         return [float(run.last_step) for run in runs if run.last_step]
     if kind == "train":
@@ -231,7 +231,7 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
         known = packed if kind == "model" else _known(runs, kind)
         idle = value.decimals < ENOUGH if kind == "bpb" else known and min(known) <= one.shown <= max(known)
         loss = key == meta.spelt.get("val_loss") and value.value > 0 and record.bound.how and not meta.loss_is_bpb
-        if (kind in ("steps", "model", "bpb", "train", "pace") and not idle) or loss:
+        if (kind in ("steps", "model", "params", "bpb", "train", "pace") and not idle) or loss:
             yield one
 
 
@@ -327,14 +327,15 @@ def model(record: Record) -> None:
         told += [(shape, hit, number) for hit in WORDS["layers_and_width"].findall(line) for shape in _SHAPE]
         settings = WORDS["setting"].findall(line)  # One alone may be an experiment's.
         told += [((key.lower(),), (value,), number) for key, value in settings if len(settings) > 1]
+        hits = ((key, x.search(line)) for key, x in PATTERNS.stated.items())
+        told += [((key,), (hit[1],), number) for key, hit in hits if hit and not WORDS["other_value"].search(line)]
     stated = {key: (f"{value.value:g}", 0) for key, value in meta.raw.items() if is_number(value)}
     sources = [stated, *(run.settings for run in record.bound.any)]
-    for keys in dict.fromkeys(keys for keys, *_ in told):
+    for keys, on in dict.fromkeys((keys, value == ("on",)) for keys, value, _ in told):
         ran = [(*(source[key][0] for key in keys),) for source in sources if {*keys} <= {*source}]
-        values = [(value, number) for of, value, number in told if of == keys]
-        off = [WORDS["off_value"].fullmatch(one[0]) for one in ran]
-        ran = ran if keys[0] not in PATTERNS.switches or all(off) else [("on",)]
-        if ran and not {value for value, _ in values} & {*ran}:
+        values = [(value, number) for of, value, number in told if of == keys and on == (value == ("on",))]
+        ran = [] if on and not all(WORDS["off_value"].fullmatch(one[0]) for one in ran) else ran
+        if ran and not any(all(map(alike, one, of)) for one, _ in values for of in ran):
             value, number = values[0]
             at = (record.readme_file, number) if 0 < number <= len(readme.raw) else record.json_file
             found, logged = (", ".join(f"{k}: {v}" for k, v in zip(keys, of, strict=True)) for of in (value, ran[0]))
@@ -351,7 +352,7 @@ def selected(record: Record) -> None:
     if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
         message = "the claim lies outside the scores that the JSON lists for its runs."
         record.out.warn("A9-JSON-MATCH", message, at, claimed.text, f"their mean is {fmean(listed):.6f}", _BY_SCRIPT)
-    name = WORDS["headline"].search(meta.text("name"))
+    name = WORDS["headline"].search(meta.text("name")) or WORDS["folder_score"].search(record.folder.name)
     if name and not is_score(claimed, float(name[1])) and not is_score(Number.of(name[1]), claimed.value):
         message = "the name states another score than val_bpb."
         record.out.warn("A9-JSON-MATCH", message, (at[0], meta.line("name")), name[0], claimed.text)

@@ -128,6 +128,5 @@ def check_against(record: Record, path: Path) -> None:
         record.out.warn("A8-TEST", f"not shown to beat {path.name}.", "", figures, "", "Add seeds or improve.")
         return
     record.out.passed("A8-TEST", f"beats {path.name}.", "", figures)
-    enough = strict.beats(readings.alpha)
-    by, report = ("by more than", record.out.passed) if enough else ("but not by", record.out.warn)
-    report("A8-MARGIN", f"beats {path.name}, {by} the margin.", "", figures, "", "Improve further.")
+    verdict, by = (Verdict.PASS, "by more than") if strict.beats(readings.alpha) else (Verdict.WARN, "but not by")
+    record.out.add(verdict, "A8-MARGIN", f"beats {path.name}, {by} the margin.", "", figures, "", "Improve further.")

@@ -60,6 +60,7 @@ CASES = [
     ("S6-PLAUSIBLE", Verdict.WARN, broken_seed(curve_bpb=1.1600)),
     ("A2-EVAL-CLOCK", Verdict.FAIL, broken_seed(eval_ms=610_000)),
     ("A2-EVAL-CLOCK", Verdict.WARN, broken_seed(extra=["diagnostic val_loss:2.8 val_bpb:1.1 eval_time:350500ms"])),
+    ("A2-EVAL-CLOCK", Verdict.WARN, broken_seed(extra=["ttt_lora:compile warmup done (301.5s)"])),
     ("A3-ARTIFACT-BYTES", Verdict.FAIL, broken_seed(model_bytes=16_024_000)),
     ("A3-CODE-BYTES", Verdict.WARN, PublicFolder(metadata={"bytes_code": 50_919})),
     ("A3-CLAIMED-BYTES", Verdict.WARN, PublicFolder(metadata={"bytes_total": 15_800_000})),

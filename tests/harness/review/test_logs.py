@@ -23,6 +23,7 @@ FINALS = [
     "legal_ttt_exact val_loss:2.07269931 val_bpb:1.22436570 eval_time:293430ms",
     "quantized_ttt_phased val_loss:2.07269931 val_bpb:1.22436570 eval_time:391198ms",
     "final_temped val_loss=2.07269931 val_bpb=1.22436570",
+    "final_quant_zlib(level=9)_roundtrip_exact val_loss:2.07269931 val_bpb:1.22436570",
 ]
 NOT_FINAL = [
     "DIAGNOSTIC post_ema val_loss:1.0 val_bpb:0.5",
@@ -53,6 +54,10 @@ def test_every_final_line_is_read_under_every_prefix(line, prefix, end):
     text = end.join(prefix + each for each in [*NOT_FINAL[:3], line, *NOT_FINAL[3:]])
     final = read_log("x.log", text)[0].final
     assert (final.bpb.value, final.loss.value) == (1.2243657, 2.07269931)
+
+
+def test_an_indented_pass_is_read():
+    assert read_log("x.log", f"  {FINALS[0]}  eval_time:38.6s")[0].final
 
 
 @pytest.mark.parametrize("line", NOT_FINAL)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from public_folders import PublicFolder
+from public_folders import SCRIPT, PublicFolder
 
 from harness.review.folder import check_folder
 from harness.rules import Verdict
@@ -44,6 +44,7 @@ METHODS = [
     ("A3-ARTIFACT-BYTES", Verdict.WARN, "| 42 | 1.1428 | 16,645,615 | No (over 16MB) |"),
     ("A9-LOG", Verdict.WARN, "The full run waits for a grant. Placeholder log included."),
     ("C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "Muon + SLOT at evaluation"),
+    ("C3-SCORE-BEFORE-UPDATE", Verdict.WARN, "Non-Record: SLOT + CTW"),
     ("C4-SINGLE-PASS", Verdict.WARN, "Two-pass evaluation with a full cache"),
 ]
 
@@ -58,6 +59,7 @@ def test_a_method_in_the_blurb_is_named_by_its_rule(tmp_path, rule, verdict, wor
     "words",
     [
         "No val-only training, no pre-quant TTT and no SLOT.",
+        "Non-record: SLOT Violates Causality",
         "GPTQ calibrated on train text, validated on the validation set; a new record.",
         "Score-first TTT, not two-pass; replaces the n-gram cache.",
         "Trained on train shards; validated on the validation set.",
@@ -78,7 +80,11 @@ def test_a_readme_that_compares_with_other_records_is_not_taken_at_their_word(tm
 
 
 @pytest.mark.parametrize(
-    "text", ["Submitted run: seed 2 (best). Spread 0.0007.", "We report the best 3 of 7.", "best score across 4 seeds"]
+    "text",
+    [
+        *("Submitted run: seed 2 (best). Spread 0.0007.", "We report the best 3 of 7.", "best score across 4 seeds"),
+        "Mean of the 5 lowest = 1.0805 (reported here).",
+    ],
 )
 def test_chosen_seeds_in_the_readme_are_named(tmp_path, text):
     folder = PublicFolder(files={"README.md": readme() + "\n" + text + "\n"})
@@ -91,12 +97,14 @@ def test_chosen_seeds_in_the_readme_are_named(tmp_path, text):
         {"pre_quant_val_bpb": 1.0799},
         {"step_stop": 4_321},
         {"bytes_model_int6": 15_123_456},
+        {"model_params": 35_844_887},
         {"seed_results": {"1": {"quantized_bpb": 1.0666}}},
     ],
-    ids=["score", "steps", "bytes", "seed"],
 )
 def test_json_figures_that_no_log_gives_are_named(tmp_path, changes):
-    assert any("not what the log" in i.message for i in grave(tmp_path, metadata(**changes), "A9-JSON-MATCH"))
+    folder = metadata(**changes)
+    folder.seeds[0].extra = ["  ttt_chunk [11/1893] bpb=1.0666 time=2.3s"]  # no score of the run
+    assert any("not what the log" in i.message for i in grave(tmp_path, folder, "A9-JSON-MATCH"))
 
 
 def test_figures_kept_in_a_nested_object_are_read(tmp_path):
@@ -430,3 +438,88 @@ def test_the_size_in_a_headline_is_an_artifact_s_in_decimal_megabytes(tmp_path, 
     text = readme().replace("# Made up\n", f"# Made up\n\n**val_bpb: 1.0805** | {size} | 8xH100\n")
     text += "\nWithout it the model has 15,123,456 bytes.\n"
     assert bool(grave(tmp_path, PublicFolder(files={"README.md": text}), "A9-README-MATCH")) is named
+
+
+START = "ttt_sliding:start chunks=1893 ttt_lr={} ttt_epochs=3 freeze_blocks=0"
+PRUNED = "pruning: zeroed 809,024 weights ({}%) below 0.0036"
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "named"),
+    [
+        (START.format("0.002"), START.format("2e-4"), True),
+        (START.format("0.002"), START.format("2e-3"), False),
+        (PRUNED.format("3.0"), PRUNED.format("5.0"), True),
+        (PRUNED.format("3.1"), PRUNED.format("3.2"), False),  # what a threshold gave
+        ("late_qat:enabled step:5259 decay=0.1500", "late_qat:enabled step:5241 decay=0.1499", False),
+    ],
+)
+def test_what_is_done_after_training_is_the_same_for_all_seeds(tmp_path, line, other, named):
+    folder = PublicFolder()
+    for run in folder.seeds:
+        run.extra = [other if run.seed == 3 else line]
+    assert bool(grave(tmp_path, folder, "A8-SAME-CONFIG")) is named
+
+
+@pytest.mark.parametrize(("words", "named"), [("SWA over the last 40 %", True), ("remove `EMA / SWA`", False)])
+def test_an_average_that_the_log_did_not_take(tmp_path, words, named):
+    folder = PublicFolder(files={"README.md": f"{readme()}\n- {words}\n"})
+    folder.seeds[0].early = ["ema:reverting to raw final weights"]
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is named
+
+
+AS_LOGGED = ("11L + QK-Gain 5", "PR #1493 has QK-Gain 5.25", "QK gain 5.25: -0.0003 in a trial", "11L + XSA11")
+
+
+@pytest.mark.parametrize("words", ["11L + QK-Gain 5.25", "11L, XSA on last 4 layers", *AS_LOGGED])
+def test_a_setting_in_words_is_the_logs(tmp_path, words):
+    folder = metadata(blurb=words)
+    for run in folder.seeds:
+        run.settings = {"qk_gain_init": 5.0, "xsa_last_n": 11}
+    assert bool(grave(tmp_path, folder, "A9-README-MATCH")) is (words not in AS_LOGGED)
+
+
+@pytest.mark.parametrize("size", [15_880_000, None])
+def test_the_size_at_a_step_of_training_is_not_the_artifact_s(tmp_path, size):
+    folder = metadata(seed_results={"1": {"val_bpb": 1.0801, "artifact_bytes": size or 15_900_000 + len(SCRIPT)}})
+    folder.seeds[0].early = [f"5000/20000 val_loss:2.8 val_bpb:1.0841 artifact_bytes:{size} train_time:588010ms"]
+    assert bool(grave(tmp_path, folder, "A3-CLAIMED-BYTES")) is (size is not None)
+
+
+@pytest.mark.parametrize(("total", "named"), [(15_952_001, False), (15_951_001, True), (15_950_001, True)])
+def test_without_logs_the_size_is_the_largest_of_the_json_s_own(tmp_path, total, named):
+    sizes = {"1": {"bytes_total": 15_950_001}, "2": {"bytes_total": 15_951_001}, "3": {"bytes_total": 15_952_001}}
+    folder = metadata(seed_results=sizes, bytes_total=total)
+    folder.files = {f"train_seed{seed}.log": None for seed in sizes}
+    assert bool(grave(tmp_path, folder, "A3-CLAIMED-BYTES")) is named
+
+
+def test_a_claimed_pass_of_n_grams_is_a_mixture(tmp_path):
+    folder = PublicFolder()
+    logs = {f"train_seed{run.seed}.log": run.log("modern") for run in folder.seeds}
+    folder.files = {name: text.replace("quantized_sliding_window", "final_ngram") for name, text in logs.items()}
+    assert [i.found for i in grave(tmp_path, folder, "C2-NORMALISED")] == ["final_ngram"]
+
+
+@pytest.mark.parametrize(("name", "named"), [("Made_Up_1.0805", False), ("Made_Up_1.0843", True)])
+def test_the_folder_s_name_has_the_claimed_score(tmp_path, name, named):
+    folder = PublicFolder(name=f"2026-04-05_{name}", metadata={"model_params": 35_943_512})
+    assert bool(grave(tmp_path, folder, "A9-JSON-MATCH")) is named
+
+
+@pytest.mark.parametrize(("line", "named"), [("", True), ("train_loader:dataset:fineweb10B_sp1024 shards:80", False)])
+def test_a_log_tells_the_text_of_its_score(tmp_path, line, named):
+    log = f"{line}\nstep 00466 (100.0%) | loss: 3.323692 | dt: 659ms\n---\nval_bpb:          1.080500\n"
+    folder = metadata(seeds=None, seed_results=None)
+    folder.files = {f"train_seed{run.seed}.log": log if run.seed == 1 else None for run in folder.seeds}
+    assert any("what text" in i.message for i in grave(tmp_path, folder, "A7-BYTES")) is named
+
+
+@pytest.mark.parametrize(("size", "named"), [(50_919, True), (None, False)])
+def test_logs_that_tell_no_seed_are_of_one_script(tmp_path, size, named):
+    folder = metadata(seeds=None, seed_results=None)
+    folder.seeds[0].code_bytes = size
+    for i, run in enumerate(folder.seeds):
+        run.code_bytes = run.code_bytes or len(SCRIPT)
+        folder.files |= {f"train_seed{run.seed}.log": None, f"log{i}.txt": run.log("modern").replace("seed:", "at:")}
+    assert bool(grave(tmp_path, folder, "A8-SAME-CODE")) is named

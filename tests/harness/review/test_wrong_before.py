@@ -97,7 +97,7 @@ def test_a_timer_around_others_is_not_added(tmp_path):
     folder = PublicFolder()
     for run in folder.seeds:
         run.eval_ms = 290_000
-        run.after = ["total_eval_time:320.0s"]
+        run.after = ["ttt_lora:compile warmup done (250.5s)", "total_eval_time:320.0s"]
     assert grave(tmp_path, folder, "A2-EVAL-CLOCK") == []
 
 
@@ -485,6 +485,7 @@ def test_a_helper_that_the_logged_code_size_counts(tmp_path):
         ("best_averaging:ema val_bpb:1.1279", ["WARN C4-SINGLE-PASS"]),
         ("ema:reverting to raw final weights (raw_val_bpb:1.1887 raw_val_loss:2.0070)", ["WARN C4-SINGLE-PASS"]),
         ("EMA improved val_bpb (1.1682 -> 1.1661), keeping EMA weights", ["WARN C4-SINGLE-PASS"]),
+        ("  → SWA wins! (1.2420 < 1.2633)", ["WARN C4-SINGLE-PASS"]),
         ("ema:applying EMA weights to 74 tensors (decay=0.997)", []),
         ("gptq:using training data for calibration (256 seqs x 2048 tokens)", []),
         ("quant_calib:train_tail sequences=32", []),
