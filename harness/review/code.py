@@ -28,6 +28,8 @@ def absent(record: Record) -> None:
     with_script = size + (record.folder.size_of(record.main_code or "") or 0)
     counted = re.search(r'(?i)"bytes_code\w*": ?"[^"]*includ', told) is not None
     counted = counted or any(with_script == code.value for run in record.runs for code in run["codes"])
+    claimed, scripts = record.metadata.number("bytes_code"), [n for n in record.folder.names if n.endswith(".py")]
+    counted = counted or bool(claimed and claimed.value >= sum(record.folder.size_of(n) or 0 for n in scripts))
     if likely and record.main_code and not counted:
         message = f"files beside the script may be needed at evaluation, uncounted: {', '.join(likely[:5])}."
         record.out.warn("A3-NO-UNCOUNTED-CODE", message, likely[0], f"{size:,} bytes", "", _COUNT, "hint")
@@ -63,8 +65,7 @@ def preparation(record: Record) -> None:
     """The default that puts validation documents into the train set (#2127), unless a command overrides it."""
     plain = {name: data.decode("utf-8", "replace") for name, data in record.code.items() if record.scripts}
     sources = plain | {name: script.source for name, script in record.scripts.items()}
-    commands = [text for name, text in sources.items() if name.endswith(".sh")]
-    commands += record.readme.raw
+    commands = [*record.readme.raw, *(text for name, text in sources.items() if name.endswith(".sh"))]
     for name, source in sources.items():
         hit = WORDS["val_docs"].search(source)
         if hit and not any(re.search(r"--val[-_]docs[ =]+50[_,]?000\b", text) for text in [*commands, source]):

@@ -83,13 +83,24 @@ def scored_alike(record: Record) -> None:
             values = f"{key} = {own[key]}", f"{first[key]} in {pairs[0][0].file}:{pairs[0][1].line}"
             message = f"{key} of the pass {item.name} differs between the claimed runs."
             record.out.warn("A8-SAME-CONFIG", message, run.place(item), *values, remedy)
-    ratios = [(i.loss.value / i.bpb.value, i.loss, i.bpb, run.place(i)) for run, i in pairs if i.loss and i.bpb.low > 0]
+    told = [(item.loss, item.bpb, run.place(item)) for run, item in pairs] if record.runs else _stated(record)
+    ratios = [(loss.value / bpb.value, loss, bpb, at) for loss, bpb, at in told if loss and bpb and bpb.low > 0]
     ratios = sorted((ratio for ratio in ratios if 0 < ratio[0] < math.inf), key=itemgetter(0))
     for (_, less, many, other), (_, more, few, at) in zip(ratios[:1], ratios[-1:], strict=True):
         if more.low / few.high > (1 + ONE_RATIO) * less.high / many.low:
-            message = "loss over bpb is not one ratio for all seeds, beyond rounding: not one count of bytes."
+            message = "loss over bpb is not one ratio, beyond rounding: not one count of bytes."
             values = f"loss {more.text}, bpb {few.text}", f"loss {less.text}, bpb {many.text} in {other[0]}"
             record.out.warn("A7-BYTES", message, at, *values, remedy)
+
+
+def _stated(record: Record) -> Iterator[tuple[Number | None, Number | None, tuple[str, int]]]:
+    """Loss and bpb of the JSON, and of the README's columns over seeds whose names differ by the unit alone."""
+    yield record.metadata.number("val_loss"), record.claimed, (record.json_file, record.metadata.line("val_loss"))
+    for one, other in product(record.readme.columns, repeat=2):
+        names = {WORDS["unit_word"].sub("", column.name.lower()) for column in (one, other)}
+        if one.table is other.table and (one.kind, other.kind) == ("nats", "bpb") and len(names) == 1:
+            at = (record.readme_file, one.table.line)
+            yield from ((loss, bpb, at) for loss, bpb in zip(one.values, other.values, strict=True))
 
 
 def by_name(record: Record) -> None:
@@ -136,7 +147,9 @@ def coverage(record: Record, run: Run) -> None:
     for again in (count for count in run["scored_tokens"] if count.value > tokens):
         message, found = "more tokens were scored than the text has.", f"{again.value:,.0f} tokens"
         out.warn("C4-SINGLE-PASS", message, run.place(again), found, shown, "Score each token once.")
-    finding = judge_tokens(tokens)
+    finding, variant = judge_tokens(tokens), variant_of(tokens)
+    lengths = WORDS["window"].findall(record.texts.get(run.file, ""))
+    window = max(map(int, lengths)) if lengths and all(lengths) else TAIL
     for text in record.told[:2_000] if finding.verdict is Verdict.FAIL else ():
         numbers = [n.value for n in read_numbers(text)] if re.search(r"token", text, re.IGNORECASE) else []
         if any(abs(n - tokens) <= 0.01 * tokens for n in numbers) or WORDS["not_comparable"].search(text):
@@ -147,8 +160,11 @@ def coverage(record: Record, run: Run) -> None:
         counts = [count.value for other in record.runs if (count := other.one("val_tokens"))]
         certain, whole = record.bound.certain or max(counts) < SUBSET_TOKENS, "151.08 million bytes in the split"
         out.add(certain, rule, finding.message, at, shown, whole, "Score every token.")
-    elif variant_of(tokens) or finding.found == "legacy":
-        verdict = Verdict.PASS if variant_of(tokens) else Verdict.UNKNOWN  # A7-BYTES warns of the older set
+    elif variant and window < variant.val_tokens - tokens:
+        message = f"more is left out than one window of the log: {finding.message}"
+        out.warn(rule, message, at, shown, f"window of {window:,} tokens", "Score every token.")
+    elif variant or finding.found == "legacy":
+        verdict = Verdict.PASS if variant else Verdict.UNKNOWN  # A7-BYTES warns of the older set
         out.add(verdict, rule, finding.message, at, shown)
     elif not out.has(rule):
         known = ", ".join(f"{v.name} {v.val_tokens:,}" for v in VARIANTS)
@@ -241,7 +257,7 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
 def words(record: Record) -> None:
     """Methods that the texts name; at most one hit a method. A README's body compares with other records."""
     # A later pass gave another score than the claimed one, which neither names such a method nor looks like it.
-    another = record.out.has("A9-SCORER") and not record.out.has("S6-PLAUSIBLE")
+    another = bool(record.bound.later) and not record.out.has("S6-PLAUSIBLE")
     another = another and not re.search(rf"{WORDS['mixed'].pattern}|ttt|slot", record.bound.name, re.IGNORECASE)
     seen = set[str]()
     adapted = any(run.early_adaptation for run in record.bound.any)  # by the log; then a README's words tell on what

@@ -32,8 +32,7 @@ def check_folder(path: Path, readings: Readings | None = None, against: Path | N
 
     Raises ``UsageError`` when ``path`` is not a folder. Whatever the folder holds, the result is a report.
     """
-    record = load_record(path, readings or Readings())
-    return judge(record, str(path), against)
+    return judge(load_record(path, readings or Readings()), str(path), against)
 
 
 def judge(record: Record, name: str, against: Path | None = None) -> FolderReport:

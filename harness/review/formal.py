@@ -78,7 +78,8 @@ def fields(record: Record) -> None:
     for name, value in meta.values.items():
         at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
         numeric = name in ("val_loss", "bytes_total") or (name == "val_bpb" and is_number(value))
-        if isinstance(value, str) and name != "val_bpb" and WORDS["placeholder"].match(value):
+        zero = numeric and not record.study and name != "val_bpb" and is_number(value) and value.value == 0
+        if zero or (isinstance(value, str) and name != "val_bpb" and WORDS["placeholder"].match(value)):
             out.warn(rule, f"{name} still holds a placeholder.", at, shown(value))
         elif numeric and not is_number(written):
             out.warn(rule, f"{name} is not a number.", at, shown(written))
@@ -134,8 +135,6 @@ def logs_whole(record: Record) -> None:
         out.unknown(rule, f"{len(others)} further run(s) are not compared with the claimed ones: {shown}.")
     if record.bound.runs and not out.has(rule):
         out.passed(rule, f"{len(record.bound.runs)} log(s) end in a final score.")
-    elif not record.runs:
-        out.unknown(rule, "there is no log to read.")
 
 
 def hardware(record: Record) -> None:
@@ -171,7 +170,7 @@ def same_config(record: Record) -> None:
             fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
             values = f"{key} = {b}", f"{a} in {first.file}:{line_a}"
             out.add(certain and bool(fixed), rule, f"{key} differs between seeds.", (other.file, line_b), *values)
-        known = {*first.settings} ^ {*other.settings} if first.block and other.block and other.trained else set()
+        known = {*first.settings} ^ {*other.settings} if first.block and other.block and other.last_step else set()
         for one, key in ((run, key) for run in (first, other) for key in sorted(known & {*run.settings})):
             if one.settings[key][0] == "True":
                 message, at = "a switch that is on in one log, and that another doesn't know.", one.settings[key][1]
@@ -190,7 +189,7 @@ def seed_set(record: Record) -> None:
         at = (record.json_file, meta.line("seeds")) if claimed - logged else (record.readme_file, 0)
         out.warn(rule, f"no log of seed(s) {unseen}.", at, sorted(wanted), f"logs of {sorted(logged)}")
     number = len({seed for seed in record.known_seeds if seed not in logged})
-    single = WORDS["few_seeds"].search(" ".join(record.told[:60]))
+    single = WORDS["few_seeds"].search(" ".join([*record.readme.raw[:60], *meta.source[:60]]))
     number = number or (int(single[0][0] in "2t") + 1 if single else 0)
     number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else number)
     scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None

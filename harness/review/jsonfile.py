@@ -13,7 +13,7 @@ from harness.review.patterns import PATTERNS, WORDS
 MAX_BYTES, MAX_DEPTH, LONGEST_KEY = 1 << 20, 32, 1_000
 
 
-class JsonProblem(ValueError):
+class JsonProblem(Exception):
     """The text is not acceptable JSON; the message says why in one sentence."""
 
 
@@ -46,8 +46,6 @@ def parse_json(data: bytes) -> Any:
         if max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0) > MAX_DEPTH:
             raise JsonProblem(f"nested deeper than {MAX_DEPTH} levels.")
         return json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_int=number, parse_float=number)
-    except JsonProblem:
-        raise
     except (ValueError, RecursionError) as error:
         raise JsonProblem(f"not JSON: {error}.") from error
 
@@ -104,11 +102,9 @@ class Metadata:
 
 def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
     """Put the parsed JSON into one form; ``text`` is the file, for line numbers."""
-    lines: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines()[:5_000], 1):
-        for key in re.findall(r'"([^"\\]{1,80})"\s*:', line[:2_000]):
-            lines.setdefault(key, number)
-    found = Metadata(raw, text.splitlines(), lines)
+    numbered = enumerate(text.splitlines()[:5_000], 1)
+    places_of = [(key, n) for n, line in numbered for key in re.findall(r'"([^"\\]{1,80})"\s*:', line[:2_000])]
+    found = Metadata(raw, text.splitlines(), dict(reversed(places_of)))
     holders = [raw, *(raw[name] for name in PATTERNS.places["fields"] if isinstance(raw.get(name), dict))]
     authors = [raw.get("author"), *(raw["authors"] if isinstance(raw.get("authors"), list) else ())]
     people = [item for item in authors if isinstance(item, dict)]
@@ -131,11 +127,9 @@ def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
     raw, seed_in = found.raw, WORDS["seed_key"].fullmatch
     tables = [(name, raw.get(name)) for name in PATTERNS.places["seeds"]]
     tables.append(("", {k: v for k, v in raw.items() if seed_in(k) and isinstance(v, dict)}))  # ``seed_42``
-    for place in places:  # objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``
-        for name, value in place.items():
-            named = isinstance(value, dict) and len(value) > 1 and not WORDS["other_fields"].search(name)
-            if named and all(seed_in(str(key)) for key in value):
-                tables.append((name, value))
+    # Objects under any other name whose keys are all seeds, such as ``val_bpb_seeds``.
+    objects = [one for place in places for one in place.items() if isinstance(one[1], dict) and len(one[1]) > 1]
+    tables += [one for one in objects if all(map(seed_in, one[1])) and not WORDS["other_fields"].search(one[0])]
     for name, value in tables:
         runs = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
         keys = value if isinstance(value, dict) else [shown(i.get("seed")) if isinstance(i, dict) else "" for i in runs]
@@ -147,7 +141,6 @@ def _read_seeds(found: Metadata, places: list[dict[str, Any]]) -> None:
         if of_seed or name == "seed_results":
             scores = [run.get("val_bpb") if isinstance(run, dict) else run for run in runs]
             found.scores = found.scores or [score for score in scores if is_number(score)]
-    listed = raw.get("seeds")
-    stated = [int(item.value) for item in listed if is_number(item)] if isinstance(listed, list) else []
-    alone = [int(seed.value) for seed in [raw.get("seed")] if is_number(seed)]
+    lists = (one if isinstance(one, list) else [] for one in (raw.get("seeds"), [raw.get("seed")]))
+    stated, alone = ([int(item.value) for item in one if is_number(item)] for one in lists)
     found.seeds = tuple(stated or found.results or alone)

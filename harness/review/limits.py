@@ -144,12 +144,19 @@ def artifact(record: Record, run: Run) -> None:
     if total is None:
         out.unknown(rule, "the log states no artifact size.", run.file)
         return
-    value = int(total.value)
+    value, sizes = int(total.value), {int(item.value) for item in run["totals"] if item.label}
+    sums = {int(packed.value + one.value) for packed in run.packed for one in run["codes"]}
+    if sums and sizes and not sums & sizes:
+        message, values = (
+            "the log's total is not its model plus its code.",
+            (f"{value:,} bytes", f"{max(sums):,} bytes"),
+        )
+        out.warn("A3-CODE-BYTES", message, run.place(total), *values, "Ship the log as the run wrote it.")
     if value <= cap:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")
         return
     claimed = meta.size_of(run.seed) or meta.number("bytes_total")
-    sizes, extra = {int(item.value) for item in run["totals"] if item.label}, int(code.value) if code else 0
+    extra = int(code.value) if code else 0
     told = {int(i.value) + more for i in run["totals"] + run["models"] for more in (0, extra)}
     unread = any(WORDS["table_file"].search(n) and n not in record.folder.sizes for n in record.folder.listing)
     words = " ".join(record.told)

@@ -57,6 +57,7 @@ class Run:
     said:     what its lines state, by name; ``run["totals"]`` reads it. Beside those of ``patterns.toml``: "stops", the
               longest of "step_times", and as "unread" the last line that looks like a score and is of no known form
     headed:   a heading began it, and not the first lines of a script
+    last_step: none where it trained no model, and only scored one
     span:     from the first to the last time stamp of a log that stamps its lines
     """
 
@@ -112,11 +113,6 @@ class Run:
     def train_time(self) -> Stat | None:
         """The training clock at its longest."""
         return max(self.clocks, key=lambda item: item.value, default=None)
-
-    @property
-    def trained(self) -> bool:
-        """Whether it trained a model, and not only scored one."""
-        return bool(self.last_step)
 
     @property
     def world(self) -> int | None:
@@ -192,7 +188,11 @@ class Run:
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds, how=exact.how or item.how)
         self.passes = list(merged.values())
-        if not self.trained and WORDS["only_scores"].search(self.file) and all(item.diagnostic for item in self.passes):
+        if (
+            not self.last_step
+            and WORDS["only_scores"].search(self.file)
+            and all(item.diagnostic for item in self.passes)
+        ):
             # What only scores is no diagnosis of a training.
             self.passes = [replace(item, diagnostic=False) for item in self.passes]
 
@@ -236,7 +236,7 @@ def read_log(name: str, text: str) -> list[Run]:
         reader.take(line, number)
     runs = _joined(runs)
     for run in runs:
-        if run.seed is None or not run.trained:  # What only scores may print the default seed of its script.
+        if run.seed is None or not run.last_step:  # What only scores may print the default seed of its script.
             run.seed = run.seed if (named := seed_of_name(name)) is None else named
         run.settle()
     lines = text.strip().split("\n")
@@ -307,13 +307,13 @@ class _Reader:
             self.in_block = run.block = True
             return
         self.in_block = self.in_block and line.startswith("  ")
-        pair = WORDS["lone_setting"].match(line) if self.in_block or (run.block and run.last_step is None) else None
+        alone = (run.block and run.last_step is None) or line.startswith("train_shards:")
+        pair = WORDS["lone_setting"].match(line) if self.in_block or alone else None
         if pair and (self.in_block or " " not in pair[2].strip()) and len(run.settings) < MAX_KEPT:
             run.settings.setdefault(pair[1], (pair[2].strip(), number))
             if line.startswith("  ") and pair[1] != "seed":
                 return
-        step = WORDS["step"].match(line)
-        if step:
+        if step := WORDS["step"].match(line):
             self._step(line, number, step)
             return
         if "onfig: {'" in line:
@@ -400,7 +400,7 @@ def _joined(runs: list[Run]) -> list[Run]:
             run.seed = before.seed if run.seed is None else run.seed
             run.settings = run.settings or before.settings
             out[-1] = run
-        elif not (run.trained or run["models"] or again) and run.seed in (None, before.seed):
+        elif not (run.last_step or run["models"] or again) and run.seed in (None, before.seed):
             for name, found in run.said.items():
                 before.said.setdefault(name, []).extend(found)
             before.passes += run.passes

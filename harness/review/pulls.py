@@ -82,19 +82,18 @@ class Objects:
     def close(self) -> None:
         """End the two processes."""
         for process in self._processes:
-            with process:  # which closes its pipes, and waits for it
-                pass
+            process.communicate()
 
     def _ask(self, which: int, name: str) -> tuple[int, IO[bytes]]:
-        process = self._processes[which]
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(name.encode() + b"\n")
-        process.stdin.flush()
-        words = process.stdout.readline().decode().split()
+        to, stream = self._processes[which].stdin, self._processes[which].stdout
+        assert to is not None
+        assert stream is not None
+        to.write(name.encode() + b"\n")
+        to.flush()
+        words = stream.readline().decode().split()
         if len(words) != 3:
             raise OSError(0, f"git has no object {name[:60]}")
-        return int(words[2]), process.stdout
+        return int(words[2]), stream
 
     def size(self, name: str) -> int:
         """Bytes of an object. Raises ``OSError`` when it is missing, as in a shallow or partial clone."""
@@ -127,11 +126,9 @@ def list_pulls(repository: Path) -> list[Pull]:
     """The heads of pull requests that the clone has, by number."""
     form = "%(refname)%09%(objectname)%09%(committerdate:iso-strict)"
     lines = git(repository, "for-each-ref", f"--format={form}", "refs/pull", "refs/remotes").decode("utf-8", "replace")
-    found: dict[int, Pull] = {}
-    for ref, commit, date in (line.split("\t") for line in lines.split("\n") if line):
-        hit = REFS.fullmatch(ref)
-        if hit and date:
-            found[int(hit[1])] = Pull(int(hit[1]), commit, date)
+    refs = (line.split("\t") for line in lines.split("\n") if line)
+    hits = ((REFS.fullmatch(ref), commit, date) for ref, commit, date in refs)
+    found = {int(hit[1]): Pull(int(hit[1]), commit, date) for hit, commit, date in hits if hit and date}
     if not found:
         remedy = "Fetch them: git fetch origin '+refs/pull/*/head:refs/pull/*/head'."
         raise CouldNotCheck(f"{repository} has no refs/pull/*/head.", remedy=remedy)
@@ -225,12 +222,10 @@ def _checker() -> str:
 def read_judged(path: Path) -> dict[str, dict[str, Any]]:
     """Reports of an earlier run by key; a last line that was cut off is passed over."""
     found: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        with path.open("rb") as stream:
-            for line in stream:
-                with suppress(ValueError, KeyError, TypeError):
-                    item = json.loads(line)
-                    found[item["key"]] = item["report"]
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        with suppress(ValueError, KeyError, TypeError):
+            item = json.loads(line)
+            found[item["key"]] = item["report"]
     return found
 
 

@@ -192,11 +192,6 @@ class Document:
         """The same without tables."""
         return [line for line in self.every_line if line.number not in self.in_tables]
 
-    @property
-    def title(self) -> str:
-        """The first heading; empty where there is none."""
-        return self.text.get(min(self.headings, default=0), "")
-
     def above(self, number: int) -> str:
         """The nearest line of text above a line."""
         return self.text.get(max((n for n in self.text if n < number), default=0), "")

@@ -61,10 +61,17 @@ class RunSet:
         """The runs that trained and those that scored, each once."""
         return list({id(run): run for run in [*self.training, *self.runs]}.values())
 
+    @property
+    def later(self) -> list[tuple[Run, Pass, Pass]]:
+        """Runs whose last pass gave another score than the claimed one, and both passes."""
+        named = ((run, run.by_name.get(self.name), run.final) for run in self.runs)
+        return [
+            (r, item, last) for r, item, last in named if item and last and abs(last.bpb.value - item.bpb.value) > 1e-4
+        ]
+
     def scores(self) -> list[Pass]:
         """The claimed pass of each run, else the last pass of each."""
-        found = [run.by_name.get(self.name) or run.final for run in self.runs]
-        return [item for item in found if item is not None]
+        return [item for run in self.runs if (item := run.by_name.get(self.name) or run.final)]
 
 
 @dataclass
@@ -116,10 +123,9 @@ class Record:
         plain = next(filter(_distinct, sets), sets[0])
         given = _explanations(self, claimed, scored, sets, plain) if claimed is not None and scored else iter(())
         found = next(given, RunSet(plain))
-        ids = {id(run) for run in found.runs}
-        found.others = [run for run in self.runs if id(run) not in ids]
+        found.others = [run for run in self.runs if not any(run is other for other in found.runs)]
         for run in found.runs:  # The run that trained what this one only scores.
-            same = [other for other in found.others if other.seed == run.seed and other.trained and not run.trained]
+            same = [other for other in found.others if other.seed == run.seed and other.last_step and not run.last_step]
             found.training.append(same[0] if len(same) == 1 else run)
         seeds = [run.seed for run in found.runs]
         found.certain = bool(found.how in ("mean", "score") or (not found.others and len(set(seeds)) == len(seeds)))
@@ -294,9 +300,7 @@ def matches(claimed: Number, logged: float) -> bool:
 
 def shared_passes(runs: list[Run]) -> dict[str, list[Pass]]:
     """Passes that every run has, by name, last first; the last pass of each where the names differ."""
-    if not runs:
-        return {}
-    shared = [name for name in runs[0].by_name if all(name in run.by_name for run in runs)]
+    shared = [name for run in runs[:1] for name in run.by_name if all(name in run.by_name for run in runs)]
     found = {name: [run.by_name[name] for run in runs] for name in reversed(shared)}
     finals = [run.final for run in runs if run.final]
     if len({item.name for item in finals}) > 1:

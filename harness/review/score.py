@@ -24,8 +24,6 @@ _TOP, _NEAR = 25, 45
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"), ("layers", "dim"))
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
-_Rival = tuple[float, tuple[str, int], str, str, str]
-"""A score to beat, where it stands, what is found and computed, and its name."""
 _BY_SCRIPT = "Copy the figures from the logs by script."
 
 
@@ -86,19 +84,17 @@ def claim(record: Record) -> None:
 
 
 def last_pass(record: Record) -> None:
-    """The pass that made the claim is the last."""
+    """The pass that made the claim is the last, or worse than it, or README or JSON say that it counts."""
     rule, out, name, claimed = "A9-SCORER", record.out, record.bound.name, record.claimed
     if claimed is None:
         return
-    named = [(run, run.final, run.by_name[name]) for run in record.bound.runs if run.final and name in run.by_name]
-    later = [(run, last) for run, last, item in named if abs(last.bpb.value - item.bpb.value) > 1e-4]
-    told = any(f"{name} val_bpb" in line for line in record.metadata.source)
-    if later and not told:  # The JSON itself says which pass it claims.
-        run, score = later[0]
+    own, *told = (re.sub(r"[\W_]", "", t.lower()) for t in (name, *filter(WORDS["which_counts"].search, record.told)))
+    later = [(run, last) for run, item, last in record.bound.later if last.bpb.value > item.bpb.value]
+    for run, score in later[:1] if not any(own in text for text in told) else ():
         message = f"the claimed number is of the pass {name}; a later pass of {len(later)} log(s) gave another."
         values = f"{name}: {claimed.text}", f"{score.name}: {score.bpb.text}"
         out.warn(rule, message, run.place(score), *values, "Say why the last pass doesn't count, and leave it out.")
-    elif name and not later:
+    if name and not record.bound.later:
         out.passed(rule, f"the last pass of every log, {name}, made the claimed number.", "", name)
 
 
@@ -319,7 +315,8 @@ def figures(record: Record) -> None:
 def model(record: Record) -> None:
     """Vocabulary, layers and width that a name, title, README or JSON states, against those that the logs print."""
     readme, meta = record.readme, record.metadata
-    names = (record.folder.name.replace("_", " "), readme.title, meta.text("name"))
+    title = readme.text.get(min(readme.headings, default=0), "")
+    names = (record.folder.name.replace("_", " "), title, meta.text("name"))
     told: list[tuple[tuple[str, ...], tuple[str, ...], int]]
     told = [(("vocab_size",), (size,), 0) for text in names for size in WORDS["vocabulary"].findall(text)]
     told += [((key,), ("on",), 0) for key, words in PATTERNS.switches.items() if any(map(words.search, names))]
@@ -382,7 +379,8 @@ def selected(record: Record) -> None:
 def margin(record: Record) -> None:
     """A record's gain by its README's words, over the score that these want to beat, and over the best one merged."""
     rule, readme, meta, claimed = "A8-MARGIN", record.readme, record.metadata, record.claimed
-    nats, logged, rivals = record.readings.margin_nats, final_scores(record), list[_Rival]()
+    nats, logged = record.readings.margin_nats, final_scores(record)
+    rivals: list[tuple[float, tuple[str, int], str, str, str]] = []  # score, place, found, computed, name
     stated = [claimed.value] if claimed else [float(hit[1]) for _, hit in _own_scores(readme) if not meta.source]
     value, merged = fmean(stated[:1] or logged or [math.nan]), "a merged record of an earlier day"
     losses = [item.loss.value for item in record.bound.scores() if item.loss and item.loss.value > 0]

@@ -40,6 +40,8 @@ METHODS = [
     ("A4-EVAL-NO-DATA", Verdict.WARN, "A bigram table, computed from training data at startup"),
     ("A9-METADATA", Verdict.WARN, "8x H100 run, pending compute grant"),
     ("A9-METADATA", Verdict.WARN, "Estimated val_bpb: 1.16, by extrapolation"),
+    ("A9-METADATA", Verdict.WARN, "Two logs are here. Seed 42 pending."),
+    ("A9-METADATA", Verdict.WARN, "This folder is **not a new submission yet**."),
     ("A9-METADATA", Verdict.WARN, "| This submission (projected) | 1.117 |"),
     ("A3-ARTIFACT-BYTES", Verdict.WARN, "| 42 | 1.1428 | 16,645,615 | No (over 16MB) |"),
     ("A9-LOG", Verdict.WARN, "The full run waits for a grant. Placeholder log included."),

@@ -506,3 +506,39 @@ def test_the_size_of_the_claimed_of_two_runs_of_one_seed_is_its_own(tmp_path, si
     for name, model, offset in (("train", 15_890_000, 3e-5), ("third", 15_880_000, 4e-5), ("repeat", 15_900_000, 5e-5)):
         folder.files[f"{name}.log"] = logs(folder, offset=offset, model_bytes=model)[0][1]
     assert grave(tmp_path, folder, "A3-CLAIMED-BYTES") == found
+
+
+@pytest.mark.parametrize(
+    ("shift", "words", "found"),
+    [(0.02, "", ["WARN A9-SCORER"]), (-0.02, "", []), (0.02, "The submission metric: quantized_sliding_window", [])],
+)
+def test_a_later_pass_that_is_better_or_that_the_readme_puts_aside(tmp_path, shift, words, found):
+    folder = PublicFolder()
+    for run in folder.seeds:
+        other = run.bpb + shift
+        run.after = [f"sgd_ttt val_loss:{loss_of(other, TOKENS):.8f} val_bpb:{other:.8f} eval_time:1ms"]
+    folder.files["README.md"] = f"{folder.readme()}\n{words}\n"
+    assert grave(tmp_path, folder, "A9-SCORER") == found
+
+
+LINES = {"train_shards: 80": "train_shards: 39", f"{15_900_000 + len(SCRIPT)} bytes": "15912436 bytes"}
+LINES |= {f"val_tokens: {TOKENS}": f"train_seq_len: 2048\nval_tokens: {TOKENS - 47_104}"}
+
+
+@pytest.mark.parametrize(("line", "rule"), zip(LINES, ("A8-SAME-CONFIG", "A3-CODE-BYTES", "C4-COVERAGE"), strict=True))
+def test_one_log_whose_lines_do_not_fit_each_other_or_the_other_logs(tmp_path, line, rule):
+    folder = without_logs()
+    folder.files |= {f"train_seed{seed}.log": text for seed, text in logs(folder)}
+    assert grave(tmp_path, folder, rule) == []
+    folder.files["train_seed2.log"] = folder.files["train_seed2.log"].replace(line, LINES[line])
+    assert grave(tmp_path / "x", folder, rule) == [f"WARN {rule}"]
+    folder.files["train_seed2.log"] = folder.files["train_seed2.log"].replace("seq_len: 2048", "seq_len: mixed")
+    assert grave(tmp_path / "y", folder, rule) == [f"WARN {rule}"] * (rule != "C4-COVERAGE")
+
+
+@pytest.mark.parametrize(("seeds", "total", "loss", "found"), [(1, 0, 1.8, 3), (5, 15_900_000, 1.9, 0)])
+def test_figures_of_a_folder_without_logs(tmp_path, seeds, total, loss, found):
+    table = "| Seed | val_bpb | val_loss |\n|---|---|---|\n| 1 | 1.0801 | 1.9 |\n| 2 | 1.0801 | 1.9000 |\n"
+    folder = without_logs(**{"README.md": f"# X\n\nval_bpb: 1.0801\n\n{table.replace('1.9 ', '1.9000 ')}"})
+    folder.metadata = {"val_bpb": 1.0801, "seeds": seeds, "seed_results": {}, "bytes_total": total, "val_loss": loss}
+    assert len(grave(tmp_path, folder, "A7-BYTES", "A8-SEEDS", "A9-METADATA")) == found
