@@ -523,9 +523,10 @@ def test_a_later_pass_that_is_better_or_that_the_readme_puts_aside(tmp_path, shi
 
 LINES = {"train_shards: 80": "train_shards: 39", f"{15_900_000 + len(SCRIPT)} bytes": "15912436 bytes"}
 LINES |= {f"val_tokens: {TOKENS}": f"train_seq_len: 2048\nval_tokens: {TOKENS - 20_480}"}
+RULES = ("A8-SAME-CONFIG", "A3-CODE-BYTES", "C4-COVERAGE")
 
 
-@pytest.mark.parametrize(("line", "rule"), zip(LINES, ("A8-SAME-CONFIG", "A3-CODE-BYTES", "C4-COVERAGE"), strict=True))
+@pytest.mark.parametrize(("line", "rule"), [*zip(LINES, RULES, strict=True)])
 def test_one_log_whose_lines_do_not_fit_each_other_or_the_other_logs(tmp_path, line, rule):
     folder = without_logs()
     folder.files |= {f"train_seed{seed}.log": text for seed, text in logs(folder)}
