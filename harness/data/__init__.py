@@ -59,6 +59,7 @@ def _place(name: str, folder: Path) -> Path:
     """Where the set of that name lies or would lie: among the named ones, or by its path."""
     if name == "sotu":
         return folder / f"sotu-{recipe_digest()[:12]}"
-    if name in PUBLISHED or (folder / name / MANIFEST).is_file():  # a published one is no folder in the working one
+    # A published name always means the cache: a folder of that name in the working folder may be anybody's.
+    if name in PUBLISHED or (folder / name / MANIFEST).is_file():
         return folder / name
     return Path(name).expanduser().absolute()

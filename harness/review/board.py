@@ -16,6 +16,20 @@ from harness.review.findings import BLOCKING
 from harness.review.output import plain
 from harness.review.pulls import Judged
 
+COLUMNS = [
+    "pull",
+    "track",
+    "date",
+    "folder",
+    "claimed",
+    "supported",
+    "bytes",
+    "train_s",
+    "eval_s",
+    "verdict",
+    "reasons",
+]
+
 
 def row(item: Judged) -> dict[str, Any]:
     """One line of the board. supported: the logs' mean, where no blocking rule fails and the logs give the claim."""
@@ -43,7 +57,7 @@ def row(item: Judged) -> dict[str, Any]:
 def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
     """The board as CSV. A cell that a spreadsheet would run as a formula begins with an apostrophe."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for line in rows:
         writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" else v for k, v in line.items()})
@@ -78,12 +92,14 @@ def render_board(judged: list[Judged], title: str) -> str:
     low, high = min(shown) - 0.1 * (max(shown) - min(shown)), max(scores)
     paths = {name: _steps(points, days, low, high) for name, points in lines.items()}
     counts: dict[str, Counter[str]] = {}
-    every = (finding for item in judged for finding in item.report["findings"])
-    for finding in (finding for finding in every if finding["verdict"] in ("FAIL", "WARN", "ERROR")):
-        counts.setdefault(finding["rule"], Counter())[finding["verdict"]] += 1
-    found = [[_short(f) for f in item.report["findings"] if f["verdict"] != "PASS"] for item in judged]
-    paired = zip(rows, judged, found, strict=True)
-    folders = [{"row": line, "path": plain(item.added.path), "findings": of} for line, item, of in paired]
+    for item in judged:
+        for finding in item.report["findings"]:
+            if finding["verdict"] in ("FAIL", "WARN", "ERROR"):
+                counts.setdefault(finding["rule"], Counter())[finding["verdict"]] += 1
+    folders = []
+    for line, item in zip(rows, judged, strict=True):
+        found = [_short(f) for f in item.report["findings"] if f["verdict"] != "PASS"]
+        folders.append({"row": line, "path": plain(item.added.path), "findings": found})
     # "<" is escaped in the JSON, so that no text of a folder can end the script element.
     data = json.dumps(folders, ensure_ascii=True).replace("<", "\\u003c")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -147,10 +147,8 @@ def artifact(record: Record, run: Run) -> None:
     value, sizes = int(total.value), {int(item.value) for item in run["totals"] if item.label}
     sums = {int(packed.value + one.value) for packed in run.packed for one in run["codes"]}
     if sums and sizes and not sums & sizes:
-        message, values = (
-            "the log's total is not its model plus its code.",
-            (f"{value:,} bytes", f"{max(sums):,} bytes"),
-        )
+        message = "the log's total is not its model plus its code."
+        values = f"{value:,} bytes", f"{max(sums):,} bytes"
         out.warn("A3-CODE-BYTES", message, run.place(total), *values, "Ship the log as the run wrote it.")
     if value <= cap:
         out.passed(rule, f"{cap - value:,} bytes under the cap.", run.place(total), f"{value:,} bytes")

@@ -188,12 +188,8 @@ class Run:
             seconds = item.seconds if item.seconds is not None or not (before and same) else before.seconds
             merged[item.name] = replace(exact, loss=exact.loss or item.loss, seconds=seconds, how=exact.how or item.how)
         self.passes = list(merged.values())
-        if (
-            not self.last_step
-            and WORDS["only_scores"].search(self.file)
-            and all(item.diagnostic for item in self.passes)
-        ):
-            # What only scores is no diagnosis of a training.
+        only_scores = not self.last_step and WORDS["only_scores"].search(self.file)
+        if only_scores and all(item.diagnostic for item in self.passes):  # of no training
             self.passes = [replace(item, diagnostic=False) for item in self.passes]
 
     def unlike(self, other: Run) -> list[str]:
