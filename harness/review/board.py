@@ -16,19 +16,7 @@ from harness.review.findings import BLOCKING
 from harness.review.output import plain
 from harness.review.pulls import Judged
 
-COLUMNS = [
-    "pull",
-    "track",
-    "date",
-    "folder",
-    "claimed",
-    "supported",
-    "bytes",
-    "train_s",
-    "eval_s",
-    "verdict",
-    "reasons",
-]
+FIELDS = ["pull", "track", "date", "folder", "claimed", "supported", "bytes", "train_s", "eval_s", "verdict", "reasons"]
 
 
 def row(item: Judged) -> dict[str, Any]:
@@ -57,7 +45,7 @@ def row(item: Judged) -> dict[str, Any]:
 def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
     """The board as CSV. A cell that a spreadsheet would run as a formula begins with an apostrophe."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
     for line in rows:
         writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" else v for k, v in line.items()})
