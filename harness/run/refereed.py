@@ -76,6 +76,8 @@ def describe_submission(order: Order, track: Track, seed: int, run_dir: Path) ->
         check_variables(sealed.manifest, order.environ, read_folder(sealed.root))
         context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress)
         describe(context)
+        with order.progress.stage("packages", None):  # half a minute when their copies have to be made
+            readable_runtime(context)
         return context
 
 

@@ -11,7 +11,7 @@ from harness.config.tracks import TRAIN_TOLERANCE_S, Hardware, Track
 from harness.record.predicate import BudgetEntry, ReadablePart, RunRecord, Score, SpanEntry
 from harness.rules import Finding, Verdict, rule
 from harness.run.artifact import judge_sizes
-from harness.run.cells import Resumed, RunContext
+from harness.run.cells import Resumed, RunContext, sees_copies
 from harness.run.evaluate import Evaluation
 from harness.run.machine import MachineWatch, judge_conditions
 from harness.run.manifest import accepted_variables, settings_bytes
@@ -139,7 +139,8 @@ def closure_finding(context: RunContext, readable: list[ReadablePart]) -> Findin
     parts_more = max(0, len(named) - 3)
     text += f". Uncounted, it could read {total / 1e6:,.1f} MB of the machine: {most}, {parts_more} parts more"
     tools = ", compilers and drivers" if any(part.name == TOOLS for part in readable) else "; no manuals, no test data"
-    text += f" (code with its comments and documentation strings{tools})"
+    words = "without" if sees_copies(context) else "in a root that is not the cell's own, so with"
+    text += f" (code {words} comments and documentation strings{tools})"
     installed = {part.name.rpartition(" ")[0] for part in readable}
     asked = set(map(canonicalize_name, context.sealed.manifest.packages)) & installed  # as cells are given them
     if own := sorted(asked - KNOWN):

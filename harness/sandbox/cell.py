@@ -92,7 +92,8 @@ class Cell:
     def __enter__(self) -> Self:
         granted = self.spec.policy
         policy.refuse_low_limits(granted)
-        for path in (Path(tempfile.gettempdir()), *granted.read, *granted.write):  # it has a /dev/shm of its own
+        held = (Path(tempfile.gettempdir()), *filter(None, [granted.copies]), *granted.read, *granted.write)
+        for path in held:  # it has a /dev/shm of its own
             if self.spec.namespaces and SHARED_MEMORY in path.resolve().parents:
                 text = f"{self.spec.name}: {path} lies in the machine's {SHARED_MEMORY}; a cell sees its own only."
                 remedy = "Set TMPDIR, or the GOLF_… variable of that folder, to a place elsewhere."
@@ -250,6 +251,7 @@ class Cell:
             "gpus": bool(granted.devices),
             "rules": policy.landlock_rules(granted, self.home),
             "mounts": policy.mounts(granted),
+            "copies": [(str(what), str(where)) for part in granted.runtime for what, where in part.copies],
             "covered": policy.covered(granted),
             "guarded": [(name, str(path.resolve())) for name, paths in granted.guarded.items() for path in paths],
             "limits": policy.resource_limits(granted),

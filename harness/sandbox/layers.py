@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import NamedTuple, Self
 
 IN_FORCE, MISSING = "in force", "missing"
+OWN_ROOT = "in a root of its own"
 
 
 class Layer(StrEnum):

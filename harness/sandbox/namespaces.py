@@ -87,11 +87,18 @@ def layout(paths: Paths, writable: Paths = ()) -> tuple[set[Path], set[Path], di
     return real, top, {link: text for link, text in links.items() if not _below(link, real | top)}
 
 
-def enter_root(paths: Paths, writable: Collection[Path], covered: Paths = (), fresh: Paths = ()) -> bool:
+def enter_root(
+    paths: Paths,
+    writable: Collection[Path],
+    covered: Paths = (),
+    fresh: Paths = (),
+    copies: Iterable[tuple[Path, Path]] = (),
+) -> bool:
     """Make a root of ``paths`` with a /dev/shm of its own, change to it, and say whether /proc is its own as well.
 
     paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it;
     covered: what of them is empty instead; fresh: writable ones that lie in memory and go with this root
+    copies: what hides a part of ``paths``, in this order: (what, where)
     In the first process of the namespaces, with its capabilities. A kernel that refuses a fresh /proc (where a
     container hides parts of it) leaves the machine's. Raises ``OSError`` where anything else is refused; then the old
     root is still there.
@@ -102,8 +109,12 @@ def enter_root(paths: Paths, writable: Collection[Path], covered: Paths = (), fr
     )
     _mount(b"tmpfs", _STAGE, b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755")
     try:
-        for path in (*sorted(read_only), *sorted(on_top)):  # the latter may lie below the former
-            _bind(path, read_only=path in read_only)
+        for path in sorted(read_only):
+            _bind(path, read_only=True)
+        for what, where in copies:  # nobody in the cell may unmount, and so see what is below
+            _bind(what, where, read_only=True)
+        for path in sorted(on_top):  # they may lie below the read-only ones
+            _bind(path, read_only=False)
         for link, text in links.items():
             _inside(link).parent.mkdir(parents=True, exist_ok=True)
             _inside(link).symlink_to(text)
@@ -136,8 +147,8 @@ def enter_root(paths: Paths, writable: Collection[Path], covered: Paths = (), fr
     return own_proc
 
 
-def _bind(path: Path, *, read_only: bool) -> None:
-    target = _inside(path)
+def _bind(path: Path, where: Path | None = None, *, read_only: bool) -> None:
+    target = _inside(where or path)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():

@@ -14,6 +14,7 @@ import psutil
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import told
+from harness.sandbox.copies import with_copies
 from harness.sandbox.landlock import DEVICE, NAME_THREADS, READ, READ_DIR, RUN, WRITE
 from harness.sandbox.restrict import STACK_BYTES
 from harness.sandbox.runtime import PACKAGES, PATHS, Part, existing, runtime
@@ -36,6 +37,8 @@ class SandboxPolicy:
     tools:        whether compilers and other programs of the system may be run; always with GPUs
     guarded:      name -> folders and files that no cell may read, and that each rank tries to open before it starts
     cores:        processors that it runs on, by number; empty: all
+    copies:       the referee's folder of packages without documentation, which hide the installed ones in a root of the
+                  cell's own; ``None``: it sees these
     """
 
     read: tuple[Path, ...]
@@ -50,12 +53,14 @@ class SandboxPolicy:
     tools: bool = False
     guarded: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
+    copies: Path | None = None
 
     @property
     def runtime(self) -> tuple[Part, ...]:
         """What may be read so that Python, the packages and the tools run."""
         gpus = bool(self.devices)
-        return runtime(self.packages, tools=self.tools or gpus, gpus=gpus)
+        parts = runtime(self.packages, tools=self.tools or gpus, gpus=gpus)
+        return with_copies(parts, self.copies) if self.copies else parts
 
     @property
     def system_files(self) -> tuple[Path, ...]:

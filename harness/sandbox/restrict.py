@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.sandbox import landlock, namespaces, seccomp
-from harness.sandbox.layers import Layer, LayerState
+from harness.sandbox.layers import OWN_ROOT, Layer, LayerState
 
 STACK_BYTES = 8 << 20  # what Linux gives; compilers and parsers count on it
 RAISED = {"NOFILE": 65_536, "STACK": STACK_BYTES, "AS": -1, "CPU": -1}  # soft limits; -1 is none
@@ -32,8 +32,9 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
         namespaces.own_mount_tree()
         writable = {Path(path) for path, rights in rules if rights & landlock.WRITE_FILE and rights != landlock.DEVICE}
         held, covered, fresh = (map(Path, order[name]) for name in ("mounts", "covered", "fresh"))
+        copies = [(Path(what), Path(where)) for what, where in order["copies"]]
         try:
-            own_proc, shared_root = namespaces.enter_root(held, writable, covered, fresh), ""
+            own_proc, shared_root = namespaces.enter_root(held, writable, covered, fresh, copies), ""
             rules += [(str(namespaces.SHARED_MEMORY), landlock.WRITE), *[("/proc", landlock.READ)] * own_proc]
         except OSError as error:
             shared_root = str(error)
@@ -49,7 +50,7 @@ def restrict_cell(order: dict[str, Any], refused: str) -> tuple[dict[Layer, Laye
     filtered = _tried(partial(seccomp.restrict_self, network=network, gpus=bool(order["gpus"])))
     # 4. What became of each layer, as the record will say it.
     pids = "PID namespace" if own_proc else f"PID namespace, {FOREIGN_PROC}"
-    root = f"in the machine's root ({shared_root})" if shared_root else "in a root of its own"
+    root = f"in the machine's root ({shared_root})" if shared_root else OWN_ROOT
     layers = {
         Layer.HARD_KILL: LayerState(True, f"subreaper and /proc walk ({refused})" if refused else pids),
         Layer.RLIMITS: LayerState(True, limits),

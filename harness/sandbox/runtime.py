@@ -1,8 +1,8 @@
 """What a cell reads of this machine to run Python: parts of the interpreter, packages, and their libraries.
 
 Covered: an allow-list. Of the interpreter its standard library without tests, manuals and installed packages; the
-packages that are asked for and what they require; the system's libraries that these load. Not covered: what stands
-inside these files, comments and documentation strings included. :func:`inventory` says how much that is.
+packages that are asked for and what they require; the system's libraries that these load. Not covered: the words in
+these files, of which a root of the cell's own shows copies with fewer (``copies.py``). :func:`inventory` says how much.
 """
 
 import contextlib
@@ -54,12 +54,32 @@ class Part:
     paths:  files, and folders with all that lies below them
     listed: folders whose names may be listed as well, for imports; what lies in them is not meant
     mounts: few folders and files that hold all ``paths``, for a root folder of the cell's own
+    copies: what lies on top of ``mounts`` there, in this order: (what, where)
     """
 
     name: str
     paths: tuple[Path, ...]
     listed: tuple[Path, ...] = ()
     mounts: tuple[Path, ...] = ()
+    copies: tuple[tuple[Path, Path], ...] = ()
+
+    def seen(self) -> Iterator[tuple[Path, Path]]:
+        """What a cell reads, file or folder by file or folder: where its bytes are, and where the cell sees them."""
+        granted, tops = set(self.paths), {top for _, top in self.copies}
+        yield from ((path, path) for path in self.paths if tops.isdisjoint((path, *path.parents)))
+        # what is mounted into a copy may have no other reason than its name
+        yield from ((what, top) for what, top in self.copies if what != top or granted & {top, *top.parents})
+
+    def contents(self) -> Iterator[tuple[str, Path]]:
+        """Every file that a cell reads, by its name from the last folder of its place on, and where its bytes are."""
+        granted, found = set(self.paths), dict[Path, tuple[str, Path]]()
+        for what, top in self.seen():
+            place = next((place for _, place in self.copies if place in top.parents), top).parent
+            for path in _files(what):
+                shown = top / path.relative_to(what)
+                if granted & {shown, *shown.parents}:  # a copy holds but a name where another file is mounted
+                    found[shown] = os.fspath(shown)[len(os.fspath(place)) :], path
+        yield from found.values()
 
 
 @cache
@@ -204,7 +224,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
     buffer, counted = bytearray(_BLOCK), []
     for part in parts:
         digest, sizes = hashlib.sha256(), dict[tuple[int, int], int]()
-        for place, path in ((above, path) for above in part.paths for path in _files(above)):
+        for name, path in part.contents():
             with contextlib.suppress(OSError):  # a link that leads nowhere, a file that only root may read
                 found = path.stat()
                 if not stat.S_ISREG(found.st_mode):
@@ -212,7 +232,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
                 known = (found.st_dev, found.st_ino) in sizes
                 sizes[found.st_dev, found.st_ino] = found.st_size
                 compiled = path.suffix == ".pyc"
-                name, length = os.fspath(path)[len(os.fspath(place.parent)) :], "" if compiled else found.st_size
+                length = "" if compiled else found.st_size
                 digest.update(f"{name}\0{length}\0".encode("utf-8", "surrogateescape"))
                 if not known and part.name not in (TOOLS, SETTINGS):
                     with path.open("rb", buffering=0) as file:
@@ -225,7 +245,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
 def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
     """Read what is not in memory yet of ``parts`` and of further ``paths``, so that the next reader finds all there."""
     buffer = bytearray(_BLOCK)
-    places = (*(path for part in parts for path in part.paths), *paths)
+    places = (*(what for part in parts for what, _ in part.seen()), *paths)
     for path in (path for place in places for path in _files(place)):
         with contextlib.suppress(OSError):
             if not path.is_file():  # a pipe would hold it up
