@@ -15,7 +15,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
@@ -32,6 +32,7 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 
 _OWN = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 _MNT_DETACH = 2
 Paths = Iterable[Path]
+Pairs = Iterable[tuple[Path, Path]]
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -87,13 +88,7 @@ def layout(paths: Paths, writable: Paths = ()) -> tuple[set[Path], set[Path], di
     return real, top, {link: text for link, text in links.items() if not _below(link, real | top)}
 
 
-def enter_root(
-    paths: Paths,
-    writable: Collection[Path],
-    covered: Paths = (),
-    fresh: Paths = (),
-    copies: Iterable[tuple[Path, Path]] = (),
-) -> bool:
+def enter_root(paths: Paths, writable: set[Path], covered: Paths = (), fresh: Paths = (), copies: Pairs = ()) -> bool:
     """Make a root of ``paths`` with a /dev/shm of its own, change to it, and say whether /proc is its own as well.
 
     paths: read-only, ``writable`` those that are not; a /proc of the cell's own stays writable if one lies in it;

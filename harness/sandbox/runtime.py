@@ -54,7 +54,8 @@ class Part:
     paths:  files, and folders with all that lies below them
     listed: folders whose names may be listed as well, for imports; what lies in them is not meant
     mounts: few folders and files that hold all ``paths``, for a root folder of the cell's own
-    copies: what lies on top of ``mounts`` there, in this order: (what, where)
+    copies: what lies over ``mounts`` there, in this order: (what, where)
+    seen:   where the bytes are of what a cell then reads; empty: ``paths``
     """
 
     name: str
@@ -62,24 +63,7 @@ class Part:
     listed: tuple[Path, ...] = ()
     mounts: tuple[Path, ...] = ()
     copies: tuple[tuple[Path, Path], ...] = ()
-
-    def seen(self) -> Iterator[tuple[Path, Path]]:
-        """What a cell reads, file or folder by file or folder: where its bytes are, and where the cell sees them."""
-        granted, tops = set(self.paths), {top for _, top in self.copies}
-        yield from ((path, path) for path in self.paths if tops.isdisjoint((path, *path.parents)))
-        # what is mounted into a copy may have no other reason than its name
-        yield from ((what, top) for what, top in self.copies if what != top or granted & {top, *top.parents})
-
-    def contents(self) -> Iterator[tuple[str, Path]]:
-        """Every file that a cell reads, by its name from the last folder of its place on, and where its bytes are."""
-        granted, found = set(self.paths), dict[Path, tuple[str, Path]]()
-        for what, top in self.seen():
-            place = next((place for _, place in self.copies if place in top.parents), top).parent
-            for path in _files(what):
-                shown = top / path.relative_to(what)
-                if granted & {shown, *shown.parents}:  # a copy holds but a name where another file is mounted
-                    found[shown] = os.fspath(shown)[len(os.fspath(place)) :], path
-        yield from found.values()
+    seen: tuple[Path, ...] = ()
 
 
 @cache
@@ -224,7 +208,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
     buffer, counted = bytearray(_BLOCK), []
     for part in parts:
         digest, sizes = hashlib.sha256(), dict[tuple[int, int], int]()
-        for name, path in part.contents():
+        for place, path in ((above, path) for above in part.seen or part.paths for path in _files(above)):
             with contextlib.suppress(OSError):  # a link that leads nowhere, a file that only root may read
                 found = path.stat()
                 if not stat.S_ISREG(found.st_mode):
@@ -232,7 +216,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
                 known = (found.st_dev, found.st_ino) in sizes
                 sizes[found.st_dev, found.st_ino] = found.st_size
                 compiled = path.suffix == ".pyc"
-                length = "" if compiled else found.st_size
+                name, length = os.fspath(path)[len(os.fspath(place.parent)) :], "" if compiled else found.st_size
                 digest.update(f"{name}\0{length}\0".encode("utf-8", "surrogateescape"))
                 if not known and part.name not in (TOOLS, SETTINGS):
                     with path.open("rb", buffering=0) as file:
@@ -245,7 +229,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
 def make_resident(parts: tuple[Part, ...], paths: Iterable[Path]) -> None:
     """Read what is not in memory yet of ``parts`` and of further ``paths``, so that the next reader finds all there."""
     buffer = bytearray(_BLOCK)
-    places = (*(what for part in parts for what, _ in part.seen()), *paths)
+    places = (*(path for part in parts for path in part.seen or part.paths), *paths)
     for path in (path for place in places for path in _files(place)):
         with contextlib.suppress(OSError):
             if not path.is_file():  # a pipe would hold it up

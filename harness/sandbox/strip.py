@@ -1,10 +1,8 @@
-"""Python source without what its authors wrote for people (``copies.py``).
+"""A program that copies and compiles Python source without what its authors wrote for people (``copies.py``).
 
-A program: it reads names on standard input, each ended by NUL, three for a file (source, copy, compiled copy or none),
-and writes the copies. Covered: documentation strings and all other strings that are statements; strings that become
-documentation by a call or an assignment (``_DOCUMENTS``); comments. Lines keep their numbers, so tracebacks,
-``inspect.getsource`` and the compilers of torch and triton work on a copy as on the original. Not covered: messages,
-names, comments inside a string that is written in parts. Only the standard library is imported here.
+Covered: documentation strings and all other strings that are statements; strings that a call or an assignment makes
+documentation (``_DOCUMENTS``); comments. Lines keep their numbers, so tracebacks, ``inspect.getsource`` and compilers
+work on a copy as on the original. Not covered: messages, names. Only the standard library is imported here.
 """
 
 import ast
@@ -24,33 +22,31 @@ _DOCUMENTS = re.compile(r"add_?\w*doc|(^|_)(docs?|doc__|docstr(ing)?s?|notes?)$"
 # torch keeps a pointer to what it is given, which is lost where there are less than 16 characters.
 _NO_TEXT = b'"' + b"-" * 16 + b'"'
 _PROSE = 40  # characters: shorter strings there are names and separators
-_NAMING = (ast.Call, ast.Assign, ast.AugAssign, ast.AnnAssign)
 _FORMATTED: tuple[type[ast.expr], ...] = (ast.JoinedStr, getattr(ast, "TemplateStr", ast.JoinedStr))
 
 
 def stripped(source: bytes) -> bytes:
-    """``source`` as UTF-8 without comments, each documentation string one of dashes over as many lines.
-
-    Raises ``SyntaxError`` for what is no Python, or of another version.
-    """
+    """``source`` as UTF-8 without comments, each text one of dashes on as many lines. Raises ``SyntaxError``."""
     text = importlib.util.decode_source(source).encode()
     starts = [0, *itertools.accumulate(len(line) + 1 for line in text.split(b"\n"))]
     strings, emptied = dict[tuple[int, int], ast.expr](), set[tuple[int, int]]()
 
-    def span(node: ast.expr) -> tuple[int, int]:
-        """Where a node begins and how far from the end of ``text`` it ends: in this order longer ones come first."""
-        last, column = node.end_lineno or 0, node.end_col_offset or 0
-        return starts[node.lineno - 1] + node.col_offset, -starts[last - 1] - column
+    def span(node: ast.expr) -> tuple[int, int]:  # the end is negative: so longer ones come first
+        return starts[node.lineno - 1] + node.col_offset, -starts[(node.end_lineno or 1) - 1] - (
+            node.end_col_offset or 0
+        )
 
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, _FORMATTED) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)):
             strings[span(node)] = node
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             emptied.add(span(node.value))
-        elif isinstance(node, _NAMING) and _DOCUMENTS.search(_name(node)):
-            inside = [at for at in ast.walk(node) if isinstance(at, ast.expr)]
-            needed = [at.left for at in inside if isinstance(at, ast.BinOp) and isinstance(at.op, ast.Mod)]
-            emptied |= {span(inner) for inner in inside if _is_prose(inner) and inner not in needed}
+        elif isinstance(node, ast.Call | ast.Assign | ast.AugAssign | ast.AnnAssign):
+            named = getattr(node, "func", None) or getattr(node, "target", None) or getattr(node, "targets", [0])[0]
+            if _DOCUMENTS.search(getattr(named, "id", getattr(named, "attr", ""))):
+                inside = [at for at in ast.walk(node) if isinstance(at, ast.expr)]
+                needed = [at.left for at in inside if isinstance(at, ast.BinOp) and isinstance(at.op, ast.Mod)]
+                emptied |= {span(at) for at in inside if _is_prose(at) and at not in needed}
     # All outside of strings is code and comments. What lies inside a string is a part of it.
     pieces, at = list[bytes](), 0
     for begin, end in sorted(strings):
@@ -69,28 +65,19 @@ def _is_prose(node: ast.AST) -> bool:
     return isinstance(node, _FORMATTED) and any(map(_is_prose, ast.iter_child_nodes(node)))
 
 
-def _name(node: ast.Call | ast.Assign | ast.AugAssign | ast.AnnAssign) -> str:
-    """The function that a call names, or what an assignment gives a value first."""
-    if isinstance(node, ast.Call):
-        named = node.func
-    else:
-        named = node.targets[0] if isinstance(node, ast.Assign) else node.target
-    return str(getattr(named, "id", getattr(named, "attr", "")))
-
-
 def main() -> None:
-    """Make the copies that standard input asks for. A file that is no Python gets an empty copy."""
+    """Make the copies that standard input names: (source, copy), each ended by NUL; empty ones of what is no Python."""
     gc.disable()  # syntax trees have no cycles, and it looks for them half of the time
     names = map(os.fsdecode, sys.stdin.buffer.read().split(b"\0"))
-    for original, copy, compiled in zip(names, names, names, strict=False):
+    for original, copy in zip(names, names, strict=False):
         try:
             text = stripped(Path(original).read_bytes())
         except (SyntaxError, ValueError):
             text = b""
         Path(copy).write_bytes(text)
-        if compiled:
+        if copy.endswith(".py"):
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH  # neither is ever written again
-            py_compile.compile(copy, compiled, original, doraise=True, invalidation_mode=mode)
+            py_compile.compile(copy, dfile=original, doraise=True, invalidation_mode=mode)
 
 
 if __name__ == "__main__":

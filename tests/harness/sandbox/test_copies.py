@@ -112,8 +112,8 @@ def test_a_changed_file_makes_a_new_copy_and_nothing_else_gets_in(tmp_path: Path
 
     (copy,) = made((part,), folder)
     top = copy.copies[0][0]
-    told = {name.split("/")[-1]: path.read_bytes() for name, path in copy.contents() if path.is_file()}
-    assert set(told) == {"a.py", "no.py", "data.json", "b.so", f"a.{TAG}.pyc", f"no.{TAG}.pyc"}
+    told = {path.name: path.read_bytes() for above in copy.seen for path in runtime._files(above) if path.is_file()}
+    assert set(told) == {"a.py", "no.py", "notes.md", "data.json", "b.so", f"a.{TAG}.pyc", f"no.{TAG}.pyc"}
     assert b"counted" not in told["a.py"] + told[f"a.{TAG}.pyc"] + told["no.py"]
     assert (top / "notes.md").read_bytes() == b""
     assert made((part,), folder) == (copy,)
