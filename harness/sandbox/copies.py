@@ -44,7 +44,8 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
                 digest.update(f"{path}\0{kind}\0{len(source)}\0".encode("utf-8", "surrogateescape") + source)
             name = digest.hexdigest()[:32]
             # 3. The copy, and how it lies over the originals.
-            for path, kind in inside.items() if not (folder / name).is_dir() else ():
+            there = (folder / name).is_dir() or Path(fresh, name).is_dir()  # parts may share a folder, as NVIDIA's do
+            for path, kind in inside.items() if not there else ():
                 target = Path(fresh, name, *path.parts[1:])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if kind == "copied":
@@ -57,7 +58,8 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
             mounted = [(path, path) for path, kind in inside.items() if kind in ("mounted", "closed")]
             seen = [path for path in part.paths if not any(path.is_relative_to(place) for place in kinds)]
             seen += [what for what, _ in tops] + [path for path, kind in inside.items() if kind == "mounted"]
-            compiled = {path.parent / _COMPILED: None for path, kind in inside.items() if kind == "copied"}
+            modules = {path for path, kind in inside.items() if kind == "copied"} - {top for _, top in tops}
+            compiled = sorted({path.parent / _COMPILED for path in modules})
             made.append(replace(part, paths=(*part.paths, *compiled), copies=(*tops, *mounted), seen=tuple(seen)))
         _strip(jobs)
         for tree in Path(fresh).iterdir():

@@ -32,9 +32,8 @@ def stripped(source: bytes) -> bytes:
     strings, emptied = dict[tuple[int, int], ast.expr](), set[tuple[int, int]]()
 
     def span(node: ast.expr) -> tuple[int, int]:  # the end is negative: so longer ones come first
-        return starts[node.lineno - 1] + node.col_offset, -starts[(node.end_lineno or 1) - 1] - (
-            node.end_col_offset or 0
-        )
+        end = starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
+        return starts[node.lineno - 1] + node.col_offset, -end
 
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, _FORMATTED) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)):
