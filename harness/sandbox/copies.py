@@ -10,16 +10,19 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
 from harness.errors import CouldNotCheck
+from harness.files import locked, remove_tree
 from harness.sandbox.runtime import SETTINGS, TOOLS, Part
 
 _STRIP = Path(__file__).with_name("strip.py")
 _COMPILED = "__pycache__"  # of the originals, with their documentation: a copy has its own
+_WAIT_S, _KEPT_S = 600.0, 30 * 86_400.0  # for another run that makes them; after its last use
 
 
 @cache
@@ -30,8 +33,9 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
     synced before. No cell may write there. Raises ``CouldNotCheck`` where one can't be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as fresh:
-        made, jobs = list[Part](), list[tuple[Path, Path]]()
+    beside = tempfile.TemporaryDirectory(prefix=".partial-", dir=folder)
+    with locked(folder / ".lock", wait_s=_WAIT_S), beside as fresh:
+        made, jobs, names = list[Part](), list[tuple[Path, Path]](), set[str]()
         for part in parts:
             # 1. What becomes of each file; nothing where there is no source.
             kinds = {place: _kinds(place, part) for place in part.mounts if part.name not in (TOOLS, SETTINGS)}
@@ -42,7 +46,7 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
             for path, kind in inside.items():
                 source = path.read_bytes() if kind == "copied" else b""
                 digest.update(f"{path}\0{kind}\0{len(source)}\0".encode("utf-8", "surrogateescape") + source)
-            name = digest.hexdigest()[:32]
+            names.add(name := digest.hexdigest()[:32])
             # 3. The copy, and how it lies over the originals.
             there = (folder / name).is_dir() or Path(fresh, name).is_dir()  # parts may share a folder, as NVIDIA's do
             for path, kind in inside.items() if not there else ():
@@ -65,6 +69,11 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
         for tree in Path(fresh).iterdir():
             with contextlib.suppress(OSError):  # another run was quicker
                 tree.rename(folder / tree.name)
+        for tree in folder.iterdir():
+            if tree.name in names:
+                os.utime(tree)
+            elif time.time() - tree.stat().st_mtime > _KEPT_S:  # packages that have changed since
+                remove_tree(tree)
     return tuple(made)
 
 

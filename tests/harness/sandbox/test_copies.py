@@ -1,5 +1,6 @@
 """What cells read of packages has no documentation, and works as before."""
 
+import os
 import py_compile
 import sys
 from pathlib import Path
@@ -121,7 +122,12 @@ def test_a_changed_file_makes_a_new_copy_and_nothing_else_gets_in(tmp_path: Path
     (place / "a.py").write_text("'New words'; NEW = 1")
     (other,) = made((part,), folder)
     assert (other.copies[0][0] / "a.py").read_text() != (top / "a.py").read_text()
-    assert len(list(folder.iterdir())) == 2
+    trees = [path for path in folder.iterdir() if path.is_dir()]
+    assert len(trees) == 2
+    for tree in trees:
+        os.utime(tree, (0, 0))  # unused for long
+    assert made((part,), folder) == (other,)
+    assert {path for path in trees if path.exists()} == {Path(folder, other.copies[0][0].relative_to(folder).parts[0])}
 
     def cell(log: str) -> dict:
         monkeypatch.setattr(policy, "runtime", lambda *_, **__: (*BASE, part))
