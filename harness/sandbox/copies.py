@@ -29,7 +29,7 @@ _WAIT_S, _KEPT_S = 600.0, 30 * 86_400.0  # for another run that makes them; afte
 def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
     """``parts`` with the copies that lie over them, in ``folder``: a new one where a file is new, on all cores.
 
-    A copy is whole when it has its name, a digest of all that it was made from: it was written under another one and
+    A copy is whole when it has its name, a digest of what it was made from: it was written under another one and
     synced before. No cell may write there. Raises ``CouldNotCheck`` where one can't be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,11 +41,12 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
             kinds = {place: _kinds(place, part) for place in part.mounts if part.name not in (TOOLS, SETTINGS)}
             kinds = {place: found for place, found in kinds.items() if "copied" in found.values()}
             inside = {path: kind for found in kinds.values() for path, kind in found.items()}
-            # 2. The name: of names, kinds and sources, of this Python and of what strips them.
+            # 2. The name: of names, kinds, sizes and times, of this Python and of what strips them.
             digest = hashlib.sha256(sys.version.encode() + _STRIP.read_bytes())
             for path, kind in inside.items():
-                source = path.read_bytes() if kind == "copied" else b""
-                digest.update(f"{path}\0{kind}\0{len(source)}\0".encode("utf-8", "surrogateescape") + source)
+                found = path.stat() if kind == "copied" else None
+                state = f"{found.st_size} {found.st_mtime_ns}" if found else ""
+                digest.update(f"{path}\0{kind}\0{state}\0".encode("utf-8", "surrogateescape"))
             names.add(name := digest.hexdigest()[:32])
             # 3. The copy, and how it lies over the originals.
             there = (folder / name).is_dir() or Path(fresh, name).is_dir()  # parts may share a folder, as NVIDIA's do

@@ -159,6 +159,7 @@ def test_what_is_not_counted_is_told(tmp_path: Path, asked, compiled: int, verdi
         compiled_bytes=compiled,
         sealed=SimpleNamespace(manifest=manifest),
         environ={},
+        isolation={},
         track=load_track("smoke"),
     )
     parts = [ReadablePart("torch 2", 3, 40_000_000, ""), ReadablePart("safetensors 1", 1, 1_000_000, "")]
