@@ -8,12 +8,14 @@ import numpy as np
 from cells import living
 
 from harness.cli.new import create
+from harness.config.variables import cache_dir
 from harness.data import Dataset, Validation
 from harness.data.dataset import join_values, shard_name, write_shard
 from harness.progress import Reporter
 from harness.record.verification import verify_folder
 from harness.rules import Finding, Verdict
 from harness.run import refereed, rescore, runs
+from harness.run.cells import COPIES
 
 VOCAB, BOS = 1024, 2  # most tokenizers begin documents with 1; a run must not rely on it
 
@@ -64,8 +66,18 @@ def use_house(house: Path, set_attribute, set_variable) -> None:
         set_attribute(module, "open_dataset", lambda *_: tiny_dataset(house))
     for module in (refereed, rescore):
         set_attribute(module, "load_validation", load_validation)
+    share_copies(house / "cache")
     for name in ("CACHE", "KEYS", "RUNS", "RECORDS"):
         set_variable(f"GOLF_{name}_DIR", str(house / name.lower()))
+
+
+def share_copies(cache: Path) -> None:
+    """Make a cache folder with the copies of packages that all tests share, for they take long to make."""
+    if not cache.exists():
+        common = cache_dir() / COPIES
+        common.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True)
+        (cache / COPIES).symlink_to(common)
 
 
 def run_tiny(house: Path, seed: int = 1, environ: dict[str, str] | None = None) -> runs.RunOutcome:
