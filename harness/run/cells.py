@@ -197,7 +197,7 @@ def phase_cell(
             tools=phase != "eval" or context.compiles,
             guarded=guarded_folders(context),
             cores=CORES.get(),
-            copies=cache_dir() / COPIES if phase == "eval" else None,
+            copies=cache_dir() / COPIES if phase == "eval" and sees_copies(context) else None,
         ),
         log_file=log_file,
     )

@@ -1,26 +1,26 @@
 """Copies of packages without what people read in them: made once by the referee, seen by cells with their own root.
 
-Covered: Python source of the interpreter's library and of packages, as far as cells may read it (``runtime.py``). All
-that is not Python stays the same file and is mounted into the copy.
+Covered: Python source of the interpreter's library and of packages. All that is not Python stays the same file and is
+mounted into the copy, but stubs and test cases, which are left out. What of it may be opened is the rules' affair.
 """
 
-import contextlib
 import hashlib
 import os
+import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from harness.errors import CouldNotCheck
-from harness.files import locked, remove_tree
-from harness.sandbox.runtime import SETTINGS, TOOLS, Part
+from harness.files import locked, remove_tree, told
+from harness.sandbox.runtime import PATHS, SETTINGS, TOOLS, Part
 
-_STRIP = Path(__file__).with_name("strip.py")
+_STRIP, _STRIPPING = Path(__file__).with_name("strip.py"), (sys.executable, "-I", "-S", "-B", "-W", "ignore")
 _COMPILED = "__pycache__"  # of the originals, with their documentation: a copy has its own
 _WAIT_S, _KEPT_S = 600.0, 30 * 86_400.0  # for another run that makes them; after its last use
 
@@ -29,93 +29,95 @@ _WAIT_S, _KEPT_S = 600.0, 30 * 86_400.0  # for another run that makes them; afte
 def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
     """``parts`` with the copies that lie over them, in ``folder``: a new one where a file is new, on all cores.
 
-    A copy is whole when it has its name, a digest of what it was made from: it was written under another one and
-    synced before. No cell may write there. Raises ``CouldNotCheck`` where one can't be made.
+    A copy is whole when it has its name, a digest of what it was made from, for it was written under another one.
+    Nothing waits for the disk: after the machine has started anew, when a file may be lost, names are new. No cell may
+    write there. Raises ``CouldNotCheck`` where one can't be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = tempfile.TemporaryDirectory(prefix=".partial-", dir=folder)
-    with locked(folder / ".lock", wait_s=_WAIT_S), beside as fresh:
-        made, jobs, names = list[Part](), list[tuple[Path, Path]](), set[str]()
-        for part in parts:
-            # 1. What becomes of each file; nothing where there is no source.
-            kinds = {place: _kinds(place, part) for place in part.mounts if part.name not in (TOOLS, SETTINGS)}
-            kinds = {place: found for place, found in kinds.items() if "copied" in found.values()}
-            inside = {path: kind for found in kinds.values() for path, kind in found.items()}
-            # 2. The name: of names, kinds, sizes and times, of this Python and of what strips them.
-            digest = hashlib.sha256(sys.version.encode() + _STRIP.read_bytes())
-            for path, kind in inside.items():
-                found = path.stat() if kind == "copied" else None
-                state = f"{found.st_size} {found.st_mtime_ns}" if found else ""
-                digest.update(f"{path}\0{kind}\0{state}\0".encode("utf-8", "surrogateescape"))
-            names.add(name := digest.hexdigest()[:32])
-            # 3. The copy, and how it lies over the originals.
-            there = (folder / name).is_dir() or Path(fresh, name).is_dir()  # parts may share a folder, as NVIDIA's do
-            for path, kind in inside.items() if not there else ():
-                target = Path(fresh, name, *path.parts[1:])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if kind == "copied":
-                    jobs.append((path, target))
-                elif path.is_symlink():
-                    target.symlink_to(path.readlink())
-                else:
-                    target.mkdir() if path.is_dir() else target.touch()
-            tops = [(Path(folder, name, *top.parts[1:]), top) for top in map(Path.resolve, kinds)]
-            mounted = [(path, path) for path, kind in inside.items() if kind in ("mounted", "closed")]
-            seen = [path for path in part.paths if not any(path.is_relative_to(place) for place in kinds)]
-            seen += [what for what, _ in tops] + [path for path, kind in inside.items() if kind == "mounted"]
-            modules = {path for path, kind in inside.items() if kind == "copied"} - {top for _, top in tops}
-            compiled = sorted({path.parent / _COMPILED for path in modules})
-            made.append(replace(part, paths=(*part.paths, *compiled), copies=(*tops, *mounted), seen=tuple(seen)))
-        _strip(jobs)
-        for tree in Path(fresh).iterdir():
-            with contextlib.suppress(OSError):  # another run was quicker
-                tree.rename(folder / tree.name)
-        for tree in folder.iterdir():
-            if tree.name in names:
-                os.utime(tree)
-            elif time.time() - tree.stat().st_mtime > _KEPT_S:  # packages that have changed since
-                remove_tree(tree)
+    made, jobs, copies = list[Part](), list[tuple[Path, Path]](), dict[Path, list[tuple[Path, Path]]]()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(prefix=".partial-", dir=folder)
+        with locked(folder / ".lock", wait_s=_WAIT_S), beside as fresh:
+            for part in parts:
+                tops = {place.resolve(): place for place in part.mounts if part.name not in (TOOLS, SETTINGS)}
+                new = [top for top in tops if top not in copies]  # parts may share a folder, as NVIDIA's do
+                copies |= {top: _copy(top, folder, Path(fresh), jobs) for top in new}
+                pairs = tuple(pair for top in new for pair in copies[top])
+                seen = _seen(part, {tops[top]: copies[top] for top in tops if copies[top]})
+                within = [at for at in part.listed if any(at.is_relative_to(tops[top]) for top in tops if copies[top])]
+                compiled = [at / _COMPILED for at in within]  # that of a folder which is opened in part
+                made.append(replace(part, paths=(*part.paths, *compiled), copies=pairs, seen=seen))
+            jobs.sort(key=lambda job: -job[0].stat().st_size)
+            told_jobs = os.fsencode("".join(f"{path}\0" for job in jobs for path in job))
+            if jobs:
+                subprocess.run([*_STRIPPING, str(_STRIP)], input=told_jobs, capture_output=True, check=True)
+            for tree in Path(fresh).iterdir():
+                if not (folder / tree.name).is_dir():  # there where another run took longer than _WAIT_S
+                    tree.rename(folder / tree.name)
+            used = {what.parent for pairs in copies.values() for what, _ in pairs[:1]}
+            for tree in folder.iterdir():
+                if tree in used:
+                    os.utime(tree)
+                elif time.time() - tree.lstat().st_mtime > _KEPT_S:  # packages that have changed since
+                    remove_tree(tree)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = os.fsdecode(getattr(error, "stderr", b"")).strip().rpartition("\n")[2] or str(error)
+        text = f"packages could not be copied without their documentation: {why}."
+        remedy = "Set GOLF_CACHE_DIR to a folder that can be written, with 250 MB free."
+        raise CouldNotCheck(text, remedy=remedy) from None
     return tuple(made)
 
 
-def _kinds(place: Path, part: Part) -> dict[Path, str]:
-    """Real paths in a place -> "copied" for source that may be read, "mounted" for other files and folders that may.
+def _copy(top: Path, folder: Path, fresh: Path, jobs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """What lies over ``top``, in this order, as (what, where): its copy, then what stays as it is.
 
-    "closed": a folder that no rule opens; "name": a file of which only the name is there. No link is followed.
+    Nothing where there is no source. A copy that is not in ``folder`` is begun in ``fresh``, and ``jobs`` gets what is
+    to be stripped: (source, copy).
     """
-    real = place.resolve()
-    granted = {real / path.relative_to(place) for path in part.paths if path.is_relative_to(place)}
-    above = {folder for path in granted for folder in path.parents}
+    kinds = _kinds(top, PATHS["not_used"] if top == Path(sysconfig.get_path("stdlib")).resolve() else [])
+    if not any(kinds.values()):
+        return []
+    digest = hashlib.sha256(sys.version.encode() + _STRIP.read_bytes())
+    digest.update(told(Path("/proc/sys/kernel/random/boot_id")).encode())
+    for path, is_source in kinds.items():
+        found = path.lstat()
+        state = (found.st_size, found.st_mtime_ns) if is_source or path.is_symlink() else stat.S_IFMT(found.st_mode)
+        digest.update(f"{path}\0{is_source}\0{state}\0".encode("utf-8", "surrogateescape"))
+    tree = folder / digest.hexdigest()[:32]
+    for path, is_source in kinds.items() if not tree.is_dir() else ():
+        target = fresh / tree.name / path.relative_to(top.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if is_source:
+            jobs.append((path, target))
+        elif path.is_symlink():
+            target.symlink_to(path.readlink())
+        else:
+            target.mkdir() if path.is_dir() else target.touch()
+    same = [(path, path) for path, is_source in kinds.items() if not is_source and not path.is_symlink()]
+    return [(tree / top.name, top), *same]
 
-    def look(path: Path, may_read: bool) -> dict[Path, str]:
-        may_read |= path in granted
-        if path.is_symlink():
-            return {path: f"link to {path.readlink()}"}
-        if path.is_file():
-            return {path: "name" if not may_read else "copied" if path.suffix in (".py", ".pyi") else "mounted"}
-        if not may_read and path not in above:
-            return {path: "closed"}
-        below = sorted(path.iterdir())
-        inside = {at: kind for entry in below if entry.name != _COMPILED for at, kind in look(entry, may_read).items()}
-        whole = {*inside.values()} <= {"mounted"} and not any(entry.name == _COMPILED for entry in below)
-        return {path: "mounted"} if whole else inside
 
-    nested = any(other in place.parents for other in part.mounts)
-    return {} if nested else look(real, False)
+def _kinds(path: Path, closed: list[str], in_tests: bool = False) -> dict[Path, bool]:
+    """Files of source at and below a real path -> True; all else, in as few paths as possible -> False.
+
+    closed: names of folders that no rule opens
+    """
+    if path.is_symlink() or not path.is_dir() or path.name in closed:
+        return {path: path.suffix == ".py" and path.is_file() and not path.is_symlink()}
+    in_tests |= path.name in PATHS["tests"]
+    entries, found = sorted(path.iterdir()), dict[Path, bool]()
+    for entry in entries:
+        left_out = entry.name == _COMPILED or entry.suffix == ".pyi" or (in_tests and entry.name.startswith("test_"))
+        found |= {} if left_out else _kinds(entry, closed, in_tests)
+    return {path: False} if found == dict.fromkeys(entries, False) else found
 
 
-def _strip(jobs: list[tuple[Path, Path]]) -> None:
-    """Run ``strip.py`` over all jobs, as many processes as this one has processors, and sync what they wrote."""
-    jobs.sort(key=lambda job: -job[0].stat().st_size)
-    cores = min(len(os.sched_getaffinity(0)), len(jobs)) or 1
-    shares = ["".join(f"{path}\0" for job in jobs[first::cores] for path in job) for first in range(cores)]
-    command = [sys.executable, "-I", "-S", "-B", "-W", "ignore", str(_STRIP)]
-    run = partial(subprocess.run, command, capture_output=True, check=False)
-    with ThreadPoolExecutor(cores) as pool:
-        for ended in pool.map(lambda share: run(input=os.fsencode(share)), shares if jobs else ()):
-            if ended.returncode:
-                why = os.fsdecode(ended.stderr).strip().rpartition("\n")[2] or f"exit code {ended.returncode}"
-                text = f"packages could not be copied without their documentation: {why}."
-                raise CouldNotCheck(text, remedy="The copies take some 250 MB in GOLF_CACHE_DIR.")
-    if jobs:
-        os.sync()
+def _seen(part: Part, copies: dict[Path, list[tuple[Path, Path]]]) -> tuple[Path, ...]:
+    """Where the bytes are that the rules of ``part`` open, with ``copies`` over its places, which may be links."""
+    seen = {path for path in part.paths if not any(path.is_relative_to(place) for place in copies)}
+    for place, ((copy, top), *same) in copies.items():
+        opened = {top / path.relative_to(place) for path in part.paths if path.is_relative_to(place)}
+        kept = {path for path, _ in same}
+        seen |= {copy, *(path for path in kept if not opened.isdisjoint((path, *path.parents)))}
+        seen |= {path for path in opened if not kept.isdisjoint(path.parents)}
+    return tuple(sorted(seen))

@@ -9,10 +9,12 @@ import ast
 import gc
 import importlib.util
 import itertools
+import multiprocessing
 import os
 import py_compile
 import re
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 _COMMENT = re.compile(rb"#(?!\s*type:)[^\n]*")  # torch.jit reads types in comments
@@ -64,19 +66,24 @@ def _is_prose(node: ast.AST) -> bool:
     return isinstance(node, _FORMATTED) and any(map(_is_prose, ast.iter_child_nodes(node)))
 
 
+def copy(original: str, target: str) -> None:
+    """Write ``original`` without its texts to ``target`` and compile it; as it is where it is not (this) Python."""
+    source = Path(original).read_bytes()
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH  # neither is ever written again
+    try:
+        Path(target).write_bytes(stripped(source))
+        py_compile.compile(target, dfile=original, doraise=True, invalidation_mode=mode)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, py_compile.PyCompileError):
+        Path(target).write_bytes(source)
+
+
 def main() -> None:
-    """Make the copies that standard input names: (source, copy), each ended by NUL; empty ones of what is no Python."""
+    """Make the copies that standard input names: (source, copy), each ended by NUL; on all processors."""
     gc.disable()  # syntax trees have no cycles, and it looks for them half of the time
-    names = map(os.fsdecode, sys.stdin.buffer.read().split(b"\0"))
-    for original, copy in zip(names, names, strict=False):
-        try:
-            text = stripped(Path(original).read_bytes())
-        except (SyntaxError, ValueError):
-            text = b""
-        Path(copy).write_bytes(text)
-        if copy.endswith(".py"):
-            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH  # neither is ever written again
-            py_compile.compile(copy, dfile=original, doraise=True, invalidation_mode=mode)
+    names = os.fsdecode(sys.stdin.buffer.read()).split("\0")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as pool:
+        for _ in pool.map(copy, names[:-1:2], names[1::2], chunksize=8):
+            pass
 
 
 if __name__ == "__main__":
