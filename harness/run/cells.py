@@ -197,7 +197,7 @@ def phase_cell(
             tools=phase != "eval" or context.compiles,
             guarded=guarded_folders(context),
             cores=CORES.get(),
-            copies=cache_dir() / COPIES if phase == "eval" and sees_copies(context) else None,
+            copies=(cache_dir() / COPIES).resolve() if phase == "eval" and sees_copies(context) else None,
         ),
         log_file=log_file,
     )
@@ -229,7 +229,7 @@ def readable_runtime(context: RunContext) -> tuple[Part, ...]:
     gpus = context.track.hardware.gpus > 0
     tools = gpus or context.compiles
     parts = runtime((*PACKAGES, *context.sealed.manifest.packages), tools=tools, gpus=gpus)
-    return with_copies(parts, cache_dir() / COPIES) if sees_copies(context) else parts
+    return with_copies(parts, (cache_dir() / COPIES).resolve()) if sees_copies(context) else parts
 
 
 def sees_copies(context: RunContext) -> bool:

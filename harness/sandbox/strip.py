@@ -45,9 +45,10 @@ def stripped(source: bytes) -> bytes:
         elif isinstance(node, ast.Call | ast.Assign | ast.AugAssign | ast.AnnAssign):
             named = getattr(node, "func", None) or getattr(node, "target", None) or getattr(node, "targets", [0])[0]
             if _DOCUMENTS.search(getattr(named, "id", getattr(named, "attr", ""))):
-                inside = [at for at in ast.walk(node) if isinstance(at, ast.expr)]
+                inside = list(ast.walk(node))
                 needed = [at.left for at in inside if isinstance(at, ast.BinOp) and isinstance(at.op, ast.Mod)]
-                emptied |= {span(at) for at in inside if _is_prose(at) and at not in needed}
+                words = [(at, at.value) for at in inside if isinstance(at, ast.Constant) and isinstance(at.value, str)]
+                emptied |= {span(at) for at, said in words if len(said) > _PROSE and " " in said and at not in needed}
     # All outside of strings is code and comments. What lies inside a string is a part of it.
     pieces, at = list[bytes](), 0
     for begin, end in sorted(strings):
@@ -58,12 +59,6 @@ def stripped(source: bytes) -> bytes:
             at, before = -end, text[at:begin]
             pieces += [_COMMENT.sub(b"", before), _NO_TEXT + more if (begin, end) in emptied else text[begin:-end]]
     return b"".join((*pieces, _COMMENT.sub(b"", text[at:]), b"\n"))
-
-
-def _is_prose(node: ast.AST) -> bool:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return len(node.value) > _PROSE and " " in node.value
-    return isinstance(node, _FORMATTED) and any(map(_is_prose, ast.iter_child_nodes(node)))
 
 
 def copy(original: str, target: str) -> None:
@@ -82,8 +77,7 @@ def main() -> None:
     gc.disable()  # syntax trees have no cycles, and it looks for them half of the time
     names = os.fsdecode(sys.stdin.buffer.read()).split("\0")
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as pool:
-        for _ in pool.map(copy, names[:-1:2], names[1::2], chunksize=8):
-            pass
+        list(pool.map(copy, names[:-1:2], names[1::2], chunksize=8))
 
 
 if __name__ == "__main__":
