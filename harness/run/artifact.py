@@ -237,8 +237,7 @@ def _is_python(section: bytes) -> bool:
 
 def artifact_sizes(track: Track, sealed: SealedSubmission, model_bytes: int) -> Sizes:
     """Count the artifact: the numbers of the record, in bytes [A3-ARTIFACT-BYTES]."""
-    # 1. Code counts by the track's reading: the compressed bundle, or the files as they are; where their names outweigh
-    # them (2,000 of 200 characters carry 300 kB) the bundle, which holds these too.
+    # 1. Code counts by the track's reading: as the bundle, or as files; these as the bundle where names outweigh them.
     bundled = track.readings.code_bytes == "bundle"
     code = sealed.bundle_bytes if bundled else max(sealed.raw_bytes, sealed.bundle_bytes)
     # 2. The model counts as the file that evaluation reads. 3. Nothing else reaches evaluation, so nothing else counts.

@@ -15,6 +15,7 @@ from harness.run.cells import Resumed, RunContext
 from harness.run.evaluate import Evaluation
 from harness.run.machine import MachineWatch, judge_conditions
 from harness.run.manifest import accepted_variables, settings_bytes
+from harness.run.reserve import ran_beside
 from harness.sandbox.layers import Layer
 from harness.sandbox.policy import inherited
 from harness.sandbox.runtime import TOOLS
@@ -174,7 +175,13 @@ def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_pack
 def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:
     """S7 and A1-HARDWARE of a run that is over."""
     assert watch.conditions is not None
-    return [judge_conditions(watch.conditions, watch.seconds), *hardware_findings(track.hardware, watch.gpus)]
+    own = judge_conditions(watch.conditions, watch.seconds)
+    if ran_beside():
+        text = (
+            f"{own.message} Another run was on this machine meanwhile: cells of both can tell each other what they see."
+        )
+        own = msgspec.structs.replace(own, verdict=Verdict.WARN, message=text, remedy=rule(own.rule).remedy)
+    return [own, *hardware_findings(track.hardware, watch.gpus)]
 
 
 def all_findings(
