@@ -237,8 +237,9 @@ def _is_python(section: bytes) -> bool:
 
 def artifact_sizes(track: Track, sealed: SealedSubmission, model_bytes: int) -> Sizes:
     """Count the artifact: the numbers of the record, in bytes [A3-ARTIFACT-BYTES]."""
-    # 1. Code counts by the track's reading: the compressed bundle, or the files as they are.
-    code = sealed.bundle_bytes if track.readings.code_bytes == "bundle" else sealed.raw_bytes
+    # 1. Code counts by the track's reading: as the bundle, or as files; these as the bundle where names outweigh them.
+    bundled = track.readings.code_bytes == "bundle"
+    code = sealed.bundle_bytes if bundled else max(sealed.raw_bytes, sealed.bundle_bytes)
     # 2. The model counts as the file that evaluation reads. 3. Nothing else reaches evaluation, so nothing else counts.
     return Sizes(code, sealed.raw_bytes, model_bytes, code + model_bytes, track.limits.artifact_bytes)
 
@@ -300,7 +301,7 @@ def check_artifact_files(record: RunRecord, folder: Path) -> list[Finding]:
     # 2. They weigh what the record counts, by the reading of its track.
     bundled = record.track.readings.get("code_bytes", "bundle") == "bundle"
     model = (folder / MODEL_FILE).stat().st_size
-    code = (folder / BUNDLE_FILE).stat().st_size if bundled else sizes.code_raw_bytes
+    code = max((folder / BUNDLE_FILE).stat().st_size, 0 if bundled else sizes.code_raw_bytes)
     if (model, code) != (sizes.model_bytes, sizes.code_bytes):
         weigh = f"model.bin has {model:,} bytes and the code counts {code:,}"
         fail(A3_BYTES, f"{weigh}; the record says {sizes.model_bytes:,} and {sizes.code_bytes:,}")

@@ -7,6 +7,7 @@ Cells are pinned to the run's cores and can't undo that; the referee's own threa
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ from harness.files import locked, told
 from harness.run.machine import gpu_indices, usable_gpus
 
 CORES: ContextVar[tuple[int, ...]] = ContextVar("cores", default=())  # that this run holds; empty outside reserved()
+SINCE: ContextVar[float] = ContextVar("since", default=0.0)  # when it took them
 TURN_S = 30.0  # others may need so long to take or give back what they reserve; it is a matter of milliseconds
 
 
@@ -61,12 +63,27 @@ def reserved(hardware: Hardware, wanted_by: str = "the run") -> Iterator[None]:
                 remedy = f"Wait until one of them has finished: {spoilt}"
                 raise CouldNotCheck(f"{text}, other runs hold the rest ({folder}).", remedy=remedy)
         held.callback(CORES.reset, CORES.set(tuple(taken)))
+        held.callback(SINCE.reset, SINCE.set(time.time()))
+        held.callback((folder / "ended").touch)
         if gpus:  # referee and cells see them only, numbered as nvidia-smi numbers them
             for name, value in (("CUDA_VISIBLE_DEVICES", ",".join(gpus)), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")):
                 held.callback(os.environ.update, {name: os.environ[name]} if name in os.environ else {})
                 held.callback(os.environ.pop, name)  # comes first
                 os.environ[name] = value
         yield
+
+
+def ran_beside() -> bool:
+    """Whether another run has had a part of this machine since this one reserved its own."""
+    if not (own := {f"core-{core}.lock" for core in CORES.get()}):
+        return False
+    folder = cache_dir() / "reserved" / socket.gethostname()
+    with locked(folder / "turn.lock", wait_s=TURN_S):  # nobody takes a part while it is looked at
+        for path in (path for path in folder.glob("core-*.lock") if path.name not in own):
+            with locked(path, shared=True) as free:
+                if not free:
+                    return True
+    return (ended := folder / "ended").exists() and ended.stat().st_mtime > SINCE.get()
 
 
 def going_on(run_dir: Path) -> AbstractContextManager[bool]:

@@ -15,6 +15,7 @@ from harness.run.cells import Resumed, RunContext, sees_copies
 from harness.run.evaluate import Evaluation
 from harness.run.machine import MachineWatch, judge_conditions
 from harness.run.manifest import accepted_variables, settings_bytes
+from harness.run.reserve import ran_beside
 from harness.sandbox.layers import Layer
 from harness.sandbox.policy import inherited
 from harness.sandbox.runtime import TOOLS
@@ -25,6 +26,7 @@ KNOWN = frozenset(  # packages of code, not of text or weights
     ("safetensors", "einops", "mamba-ssm", "flash-attn", "causal-conv1d", "flash-linear-attention")
 )
 BEFORE_CLOCK = {"train": ("setup",), "eval": ("warmup compile", "warmup")}
+LONG_PACKAGING = 0.5  # of the training's limit; the committed runs took up to 0.45 of it
 LARGE_CACHE = 0.125  # of the cap; larger compile caches are shown to reviewers
 
 
@@ -52,6 +54,10 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         if cut_short and context.training:
             steps = f"{context.training.steps:,} steps"
             text += f" The clock cut training short after {steps}: another run may end elsewhere."
+        beside_s = sum(span.seconds for span in spans if span.name == "package" and span.budget != "train") * train
+        if LONG_PACKAGING * budget.limit_s < beside_s > budget.limit_s - budget.used_s:
+            text += f" Packaging took {beside_s:.0f} s more, and a checkpoint can carry training text: "
+            text += "see that nothing is trained on there."
         verdict = Verdict.PASS
         if over > 0 and not (train and tolerant and over <= TRAIN_TOLERANCE_S):
             verdict = Verdict.FAIL
@@ -170,7 +176,13 @@ def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_pack
 def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:
     """S7 and A1-HARDWARE of a run that is over."""
     assert watch.conditions is not None
-    return [judge_conditions(watch.conditions, watch.seconds), *hardware_findings(track.hardware, watch.gpus)]
+    own = judge_conditions(watch.conditions, watch.seconds)
+    if ran_beside():
+        text = (
+            f"{own.message} Another run was on this machine meanwhile: cells of both can tell each other what they see."
+        )
+        own = msgspec.structs.replace(own, verdict=Verdict.WARN, message=text, remedy=rule(own.rule).remedy)
+    return [own, *hardware_findings(track.hardware, watch.gpus)]
 
 
 def all_findings(

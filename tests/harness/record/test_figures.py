@@ -318,6 +318,19 @@ def test_the_referee_says_that_the_clock_cut_training_short(ended: str, verdict:
     assert (found.verdict, "cut training short after 78 steps" in found.message) == (verdict, ended == "clock")
 
 
+@pytest.mark.rule("A1-TRAIN-CLOCK")
+@pytest.mark.parametrize(("seconds", "budget", "said"), [(100.0, "eval", 1), (41.0, "eval", 0), (100.0, "train", 0)])
+def test_training_that_goes_on_while_packaging_is_named(seconds: float, budget: str, said: bool):
+    """On text that the checkpoint carries: 2.00 -> 1.64 bpb. The reading that adds both warns of honest runs, too."""
+    context, train = (
+        SimpleNamespace(track=load_track("smoke"), training=None),
+        SpanEntry("train", 0.0, 60.0, 90.0, "train"),
+    )
+    spans, budgets = [train, SpanEntry("package", 60.0, seconds, 300.0, budget)], [BudgetEntry("train", 60.0, 90.0)]
+    (found,) = clock_findings(context, spans, budgets)
+    assert (found.verdict, "a checkpoint can carry training text" in found.message) == ("WARN", said)
+
+
 SXM, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 
 

@@ -2,18 +2,21 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
+from process_lab import BASE
 from record_samples import make_record
 
+from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck
 from harness.protocol.container import write_container
 from harness.record.predicate import RunRecord
 from harness.record.store import gathered, kept_file
 from harness.rules import Verdict
-from harness.run.artifact import check_artifact_files, unpack_code
+from harness.run.artifact import artifact_sizes, check_artifact_files, seal_submission, unpack_code
 
 replace = msgspec.structs.replace
 CODE = {"__init__.py": b"", "entry.py": b"print('hello')\n"}
@@ -92,3 +95,16 @@ def test_a_missing_file_could_not_be_checked(record: RunRecord, artifact: Path):
     (artifact / "model.bin").unlink()
     (found,) = check_artifact_files(record, artifact)
     assert found.verdict is Verdict.ERROR
+
+
+@pytest.mark.rule("A3-ARTIFACT-BYTES")
+@pytest.mark.parametrize("names", [0, 100])
+def test_names_of_empty_files_count_where_files_do(tmp_path: Path, names: int):
+    """By the reading "raw" 1,900 of them carried 163 kB that no count showed."""
+    shutil.copytree(BASE, tmp_path / "mine")
+    for name in range(names):
+        (tmp_path / "mine" / hashlib.sha512(bytes([name])).hexdigest()).touch()
+    sealed, track = seal_submission(tmp_path / "mine", tmp_path), load_track("smoke")
+    raw = replace(track, readings=replace(track.readings, code_bytes="raw"))
+    counted = artifact_sizes(raw, sealed, 0).code_bytes
+    assert (counted > max(64 * names, sealed.raw_bytes)) if names else (counted == sealed.raw_bytes)

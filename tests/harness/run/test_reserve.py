@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +16,12 @@ from harness.config.tracks import Hardware, load_track
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import locked
 from harness.progress import Reporter
+from harness.record.predicate import Conditions
 from harness.run import reserve
 from harness.run.refereed import Order
 from harness.run.reserve import going_on, reserved, run_gpus, share_of_cores
 from harness.run.runs import submit_run
+from harness.run.verdicts import machine_findings
 
 UUIDS = {f"GPU-{letter * 8}": str(index) for index, letter in enumerate("abcd")}
 
@@ -112,6 +117,29 @@ def test_cores_are_counted_and_a_run_that_finds_too_few_takes_none():
 def test_a_run_that_wants_more_cores_than_there_are_takes_them_all():
     with reserved(Hardware(cpu_cores=64, gpus=0)):
         refuse(Hardware(cpu_cores=1, gpus=0), "0 of 8 are free")
+
+
+@pytest.mark.rule("S7-OWN-MACHINE")
+@pytest.mark.parametrize("when", ["before", "beside, still there", "beside, ended"])
+def test_another_run_on_the_machine_is_named(when: str):
+    """Its evaluation told a training all of the validation text, 32,768 tokens in 4 s, by whom a futex woke."""
+    one, quiet = Hardware(cpu_cores=2, gpus=0), Conditions(0.0, 0.0, 0, False, [])
+    watch = SimpleNamespace(conditions=quiet, seconds=60.0, gpus=[])
+
+    def another() -> None:
+        with reserved(one):
+            pass
+
+    with reserved(one) if when == "beside, still there" else nullcontext():
+        if when == "before":
+            another()
+        with reserved(one):
+            if when == "beside, ended":
+                time.sleep(0.02)  # times of files are kept in steps
+                another()
+            (found,) = machine_findings(load_track("smoke"), watch)
+    named = "Another run was on this machine" in found.message
+    assert (found.verdict, named) == (("PASS", False) if when == "before" else ("WARN", True))
 
 
 @pytest.mark.parametrize(
