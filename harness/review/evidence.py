@@ -210,7 +210,8 @@ def is_on(pattern: re.Pattern[str], text: str) -> bool:
 def _is_meant(record: Record, method: Method) -> bool:
     """Whether README and JSON have the words that the method takes, none speaks against it, and the track minds it."""
     unless, given = (p and any(map(p.search, record.told)) for p in (method.unless, method.given))
-    return not unless and given is not False and (record.official or method.rule not in _OF_RECORDS)
+    listed = method.rule == "A1-HARDWARE" and any(run["gpus"] for run in record.bound.training)  # that is looked at
+    return not (unless or listed) and given is not False and (record.official or method.rule not in _OF_RECORDS)
 
 
 @each("any")

@@ -112,8 +112,7 @@ def track(record: Record) -> None:
 def logs_whole(record: Record) -> None:
     """Logs that end in a score; runs that are not compared are one note."""
     out, rule = record.out, "A9-LOG"
-    finished = {run.seed for run in record.runs if run.final}
-    named = set(record.metadata.seeds) - finished
+    named = set(record.metadata.seeds) - {run.seed for run in record.runs if run.final}
     for run in record.bound.runs + [run for run in record.bound.others if run.seed in named]:
         if run.final is None:
             at = (run.file, run.curve[-1].line if run.curve else 0)

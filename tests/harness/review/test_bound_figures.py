@@ -11,6 +11,7 @@ from harness.rules import Verdict
 
 NO_LOGS = {f"train_seed{seed}.log": None for seed in (1, 2, 3)}
 ALONE = {"seeds": [1], "seed_results": {}, "val_bpb_std": None, "val_loss": None}
+ONE_GPU = "# X\n\nval_bpb: 1.0805\n\nTrained on 1xH100.\n"
 EARLY = ["ttt:start epochs=10 lr=0.0005"]
 TURNED = """# X
 val_bpb: {}
@@ -116,6 +117,7 @@ WARNED = {
         made(metadata={"val_loss": None}),
         made(metadata={"val_loss": None, "mean_val_loss": 2.791}),
     ),
+    "one GPU by a README, and no log that lists eight": ("A1-HARDWARE", made(ONE_GPU, files=NO_LOGS), made(ONE_GPU)),
     "a check that the run made itself": ("A1-TRAIN-CLOCK", checked(825.352), checked(525.352)),
     "the same after the challenge": ("A8-MARGIN", dated("2026-05-02"), dated("2026-11-24")),
     "a gain that the seeds do not show": ("A8-MARGIN", dated("2026-04-09"), dated("2026-04-06")),

@@ -34,7 +34,6 @@ METHODS = [
     ("A9-TRACK", Verdict.WARN, "non_record_exploratory"),
     ("A9-TRACK", Verdict.WARN, "This does **not** claim a new SOTA record."),
     ("A9-TRACK", Verdict.WARN, "No new score is claimed here."),
-    ("A1-HARDWARE", Verdict.WARN, "Trained on 1xH100 for ten minutes"),
     ("A8-SEEDS", Verdict.WARN, "Best: seed=1 on 8xH100"),
     ("C2-NORMALISED", Verdict.WARN, "QAT + Neural Cache + LoRA"),
     ("C2-NORMALISED", Verdict.WARN, "Kitchen Sink: 7-gram + XSA6"),
