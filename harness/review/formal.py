@@ -198,7 +198,7 @@ def seed_set(record: Record) -> None:
     unnamed = record.claimed is not None and not any("seed" in line.lower() for line in record.told)
     if record.official and number < record.readings.min_seeds and (number or unnamed):
         usual, remedy = record.readings.min_seeds, "Add seeds, named before they run."
-        message = f"{number or 'no'} run(s) named; a record is usually shown with {usual}."
+        message = f"{number or 'no seed told, 0'} run(s); a record is usually shown with {usual}."
         out.warn(rule, message, "", number, usual, remedy)
     elif logged and not out.has(rule):
         out.passed(rule, f"{len(logged)} seeds are claimed and logged.", "", sorted(logged))
