@@ -30,9 +30,11 @@ def absent(record: Record) -> None:
     counted = counted or any(with_script == code.value for run in record.runs for code in run["codes"])
     claimed, scripts = record.metadata.number("bytes_code"), [n for n in record.folder.names if n.endswith(".py")]
     counted = counted or bool(claimed and claimed.value >= sum(record.folder.size_of(n) or 0 for n in scripts))
+    totals = [int(run.total.value) for run in record.bound.sized if run.total]
     if likely and record.main_code and not counted:
         message = f"files beside the script may be needed at evaluation, uncounted: {', '.join(likely[:5])}."
-        record.out.warn("A3-NO-UNCOUNTED-CODE", message, likely[0], f"{size:,} bytes", "", _COUNT, "hint")
+        text = f"with the logged {max(totals):,} bytes {max(totals) + size:,}" if totals else ""
+        record.out.warn("A3-NO-UNCOUNTED-CODE", message, likely[0], f"{size:,} bytes", text, _COUNT, "hint")
     record.out.unknown("A3-CODE-BYTES", "the code is not here: nothing can be said about what it does.")
 
 

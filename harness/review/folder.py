@@ -14,12 +14,12 @@ from harness.review.source import FOLDER_SECONDS
 from harness.rules import Verdict
 
 CHECKS: tuple[Check, ...] = (
-    *(limits.train_clock, limits.calibration, limits.eval_clock, limits.artifact, limits.code_bytes),
+    *(formal.hardware, limits.train_clock, limits.calibration, limits.eval_clock, limits.artifact, limits.code_bytes),
     *(limits.claimed_bytes, score.last_pass, evidence.byte_count, evidence.by_name),
     *(evidence.coverage, evidence.gain, evidence.scored_alike),
     *(evidence.marks, evidence.plausible, evidence.words),
     *(score.selected, score.claim, score.figures, score.model, score.headline, score.margin),
-    *(formal.required_files, formal.fields, formal.track, formal.logs_whole, formal.hardware, formal.same_config),
+    *(formal.required_files, formal.fields, formal.track, formal.logs_whole, formal.same_config),
     *(formal.seed_set, statistics.stated, statistics.deviations, statistics.tests),
     *(code.absent, code.patterns, code.preparation, code.uncounted),
 )

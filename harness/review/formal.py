@@ -68,7 +68,7 @@ def fields(record: Record) -> None:
         out.warn(rule, message, at, score.text, f"{LARGEST_SCORE:g} bits in a byte", "Give bits a byte of the text.")
     elif not is_number(score) or score.value == 0:
         out.warn(rule, "val_bpb holds a placeholder, no score.", at, shown(score), "", "Fill it in.")
-    wanted = ("name", "github_id", "author", "date", "bytes_total")
+    wanted = ("name", "github_id", "author", "date", *["val_loss"] * is_number(score), "bytes_total")
     empty = [name for name in wanted if meta.values.get(name) in (None, "", [])]
     elsewhere = [name for name in empty if name in PATTERNS.elsewhere and PATTERNS.elsewhere[name].search(text)]
     if missing := ", ".join(name for name in empty if name not in elsewhere):
@@ -94,8 +94,9 @@ def track(record: Record) -> None:
     """The JSON's track is the folder's."""
     meta, parent = record.metadata, record.folder.parent
     stated, filed = meta.text("track"), parent.startswith("track_")
-    heads = (record.readme_file, record.readme.raw[:12]), (record.json_file, meta.source[:40])
-    told = [(at, n, text) for at, lines in heads for n, text in enumerate(lines, 1) if WORDS["disclaimed"].search(text)]
+    heads = (record.readme_file, record.readme.raw, 12), (record.json_file, meta.source, 40)
+    lines = [(at, n, text, n <= most) for at, texts, most in heads for n, text in enumerate(texts, 1)]
+    told = [one for one in lines if WORDS["no_claim"].search(one[2]) or (one[3] and WORDS["disclaimed"].search(one[2]))]
     if stated and filed and track_named(stated) != track_named(parent):
         certain = record.official and re.search(r"non[-_ ]?record|unlimited", stated, re.IGNORECASE) is not None
         message = f"the track in the JSON is not the folder's; judged as {record.track}."
@@ -111,8 +112,7 @@ def track(record: Record) -> None:
 def logs_whole(record: Record) -> None:
     """Logs that end in a score; runs that are not compared are one note."""
     out, rule = record.out, "A9-LOG"
-    finished = {run.seed for run in record.runs if run.final}
-    named = set(record.metadata.seeds) - finished
+    named = set(record.metadata.seeds) - {run.seed for run in record.runs if run.final}
     for run in record.bound.runs + [run for run in record.bound.others if run.seed in named]:
         if run.final is None:
             at = (run.file, run.curve[-1].line if run.curve else 0)
@@ -188,17 +188,17 @@ def seed_set(record: Record) -> None:
     if logged and (unseen := ", ".join(map(str, sorted(wanted - logged)))):
         at = (record.json_file, meta.line("seeds")) if claimed - logged else (record.readme_file, 0)
         out.warn(rule, f"no log of seed(s) {unseen}.", at, sorted(wanted), f"logs of {sorted(logged)}")
-    number = len({seed for seed in record.known_seeds if seed not in logged})
     single = WORDS["few_seeds"].search(" ".join([*record.readme.raw[:60], *meta.source[:60]]))
-    number = number or (int(single[0][0] in "2t") + 1 if single else 0)
+    number = len(record.known_seeds - logged) or (int(single[0][0] in "2t") + 1 if single else 0)
     number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else number)
     scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None
     if mean and len({run.key for run in bound.runs}) < len(set(scores)) and not any(is_score(mean, x) for x in scores):
         text = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
         out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
-    if record.official and 0 < number < record.readings.min_seeds:
+    unnamed = record.claimed is not None and not any("seed" in line.lower() for line in record.told)
+    if record.official and number < record.readings.min_seeds and (number or unnamed):
         usual, remedy = record.readings.min_seeds, "Add seeds, named before they run."
-        message = f"{number} run(s); a record is usually shown with {usual}."
+        message = f"{number or 'no seed told, 0'} run(s); a record is usually shown with {usual}."
         out.warn(rule, message, "", number, usual, remedy)
     elif logged and not out.has(rule):
         out.passed(rule, f"{len(logged)} seeds are claimed and logged.", "", sorted(logged))

@@ -21,10 +21,10 @@ def train_clock(record: Record, run: Run) -> None:
     if not record.official:
         out.passed(rule, "this track has no training cap.")
         return
-    for item in run["own_checks"]:
+    for other, item in ((one, item) for one in record.runs for item in one["own_checks"]):
         if item.value >= float(item.label.rsplit("< ", 1)[1].rstrip(".)")):
             message = "the run's own line names a limit and is over it."
-            out.warn(rule, message, run.place(item), item.label, "", "Say which clock counts it.")
+            out.warn(rule, message, other.place(item), item.label, "", "Say which clock counts it.")
     if spent is None:
         out.unknown(rule, "the log states no training time.", run.file)
         return

@@ -62,9 +62,7 @@ def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
     counts = ", ".join(f"{report.count(v)} {v.value}" for v in SEVERITY if report.count(v))
     lines = [f"{plain(report.folder)}: {report.verdict.value} ({counts or 'nothing new'}; track {report.track})"]
     width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 140))
-    for item in report.findings:
-        if not (show_all or item.verdict in SHOWN):
-            continue
+    for item in (item for item in report.findings if show_all or item.verdict in SHOWN):
         lines.append(f"  {item.verdict.value:<7} {item.rule}  {place(item)}".rstrip())
         values = (_values(item), f"confidence: {item.confidence}" if item.confidence != "certain" else "")
         body = [plain(item.message), "; ".join(filter(None, values))]

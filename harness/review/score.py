@@ -387,7 +387,7 @@ def margin(record: Record) -> None:
     rates, own = {"nats": value / fmean(losses or [math.nan])}, [value, *losses, *_known(record.runs, "bpb")]
     least = nats * (rates["nats"] if losses else 1 / LARGEST_RATIO)
     filed = record.official and track_named(record.folder.parent) == record.track
-    contests = filed and not any(map(WORDS["no_record"].search, [*record.told[:_TOP], *meta.source]))
+    contests = filed and not any(map(WORDS["disclaimed"].search, [*record.told[:_TOP], *meta.source]))
     for line in readme.every_line:
         at, fine = (record.readme_file, line.number), [n for n in line.numbers if n.decimals >= ENOUGH and not n.signed]
         spans = [hit.span() for hit in WORDS["predecessor"].finditer(line.text)] if contests else []

@@ -1,5 +1,7 @@
 """Figures, claims and words that are bound to a stage, a seed, a track or a text: each fault beside its honest twin."""
 
+import json
+
 import pytest
 from public_folders import SCRIPT, TOKENS, PublicFolder, loss_of
 
@@ -9,6 +11,7 @@ from harness.rules import Verdict
 
 NO_LOGS = {f"train_seed{seed}.log": None for seed in (1, 2, 3)}
 ALONE = {"seeds": [1], "seed_results": {}, "val_bpb_std": None, "val_loss": None}
+ONE_GPU = "# X\n\nval_bpb: 1.0805\n\nTrained on 1xH100.\n"
 EARLY = ["ttt:start epochs=10 lr=0.0005"]
 TURNED = """# X
 val_bpb: {}
@@ -52,8 +55,22 @@ def packed(early, late):
     return made(f"# X\n\n{table}", {**ALONE, "val_bpb": 1.0805}, NO_LOGS)
 
 
+def unseeded(words):
+    """A score and nothing that tells of a run."""
+    claim = json.dumps({"name": "Made up", "date": "2026-04-05", "val_bpb": 1.0805})
+    return made(f"# X\n\nval_bpb: 1.0805{words}\n", files={**NO_LOGS, "submission.json": claim})
+
+
+def checked(seconds):
+    """A rerun beside the claimed runs, whose log names a limit of its own."""
+    folder = made()
+    line = f"artifact_production_wallclock: {seconds}s (must be < 600.0)\n"
+    folder.files["rerun/train_seed1.log"] = folder.seeds[0].log("modern").replace("1.0801", "1.0899") + line
+    return folder
+
+
 def dated(day, readme="# X\n\nval_bpb: 1.0805\n"):
-    """A folder of that day. Merged records: 1.0979 on 5, 1.0856 on 7, 1.0828 on 9 and 1.0734 on 14 April."""
+    """A folder of that day. Merged records: 1.0897 on 5, 1.0856 on 6, 1.0828 on 7 and 1.0734 on 12 April."""
     folder = made(readme, {"date": day})
     folder.name = f"{day}_Made_Up"
     return folder
@@ -88,8 +105,22 @@ WARNED = {
         dated("2026-04-14"),
         dated("2026-04-14", "# X\n\nDoes **not** set a record.\n"),
     ),
+    "the same on the day after": ("A8-MARGIN", dated("2026-04-11"), dated("2026-04-05")),
+    "the same beside what did not help": (
+        "A8-MARGIN",
+        dated("2026-04-14", "# X\n\nval_bpb: 1.0805\n\n## Negative Results\n"),
+        dated("2026-04-14", "# Non-record: negative results\n"),
+    ),
+    "no seed under any name": ("A8-SEEDS", unseeded(""), unseeded(" (3-seed mean)")),
+    "no loss under any name": (
+        "A9-METADATA",
+        made(metadata={"val_loss": None}),
+        made(metadata={"val_loss": None, "mean_val_loss": 2.791}),
+    ),
+    "one GPU by a README, and no log that lists eight": ("A1-HARDWARE", made(ONE_GPU, files=NO_LOGS), made(ONE_GPU)),
+    "a check that the run made itself": ("A1-TRAIN-CLOCK", checked(825.352), checked(525.352)),
     "the same after the challenge": ("A8-MARGIN", dated("2026-05-02"), dated("2026-11-24")),
-    "a gain that the seeds do not show": ("A8-MARGIN", dated("2026-04-09"), dated("2026-04-07")),
+    "a gain that the seeds do not show": ("A8-MARGIN", dated("2026-04-09"), dated("2026-04-06")),
     "a README's score": ("A8-MARGIN", only_readme(title="**val_bpb: 1.1005** | 15.9 MB"), only_readme()),
     "a loss of no run": ("A9-JSON-MATCH", lost(1.1105), lost(1.0805)),
     "one seed's loss beside a mean": ("A9-JSON-MATCH", lost(1.0801), lost(1.0805)),
@@ -164,7 +195,7 @@ PAIRS = {name: (rule, Verdict.WARN, *folders) for name, (rule, *folders) in WARN
         "A9-METADATA",
         Verdict.WARN,
         made(metadata={"bytes_total": None, "vocab_size": 1024}),
-        made(metadata={"bytes_total": None, "val_loss": None, "artifact_size": 15_900_000}),
+        made(metadata={"bytes_total": None, "artifact_size": 15_900_000}),
     ),
     "the total in place of the model's size": (
         "A9-README-MATCH",

@@ -48,6 +48,7 @@ def test_a_rerun_beside_the_originals_that_the_json_quotes(tmp_path):
 
 def test_an_evaluation_beside_the_training_that_it_scores(tmp_path):
     folder = PublicFolder(metadata={"val_bpb": 1.0705, "val_bpb_std": None, "val_loss": None, "seed_results": {}})
+    folder.metadata["mean_val_loss"] = round(loss_of(1.0705, TOKENS), 8)
     folder.files["README.md"] = "# X\n\nval_bpb: 1.0705\n\nMerged SOTA (PR #1): **1.0900 BPB**.\n"
     for seed, bpb in ((1, 1.0701), (2, 1.0709), (3, 1.0705)):
         line = f"legal_ttt val_loss:{loss_of(bpb, TOKENS):.8f} val_bpb:{bpb:.8f} eval_time:300000ms\n"
