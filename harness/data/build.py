@@ -198,23 +198,24 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[
 
 
 def trained_tokenizer(
-    size: int, documents: Iterable[str], name: str, val_documents: int, *, operators: bool
+    size: int, documents: Iterable[str], name: str, val_documents: int, progress: Reporter, *, operators: bool
 ) -> Tokenizer:
     """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none.
 
     operators: of a text with case operators. Raises ``UsageError`` for too little text
     """
-    lines, seen = list[str](), 0
-    for text in islice(documents, val_documents, None):
-        lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())
-        seen += len(text)
-        if seen > TRAINING_CHARACTERS:
-            break
-    if not lines:
-        words = f"nothing is left to train on: the sources hold at most {val_documents:,} documents."
-        raise UsageError(words, remedy="Lower --val-docs.")
-    try:
-        return SentencePieceTokenizer(train_bpe(lines, size), f"{name}_{size}_bpe.model")
-    except (RuntimeError, OSError) as error:
-        words = f"a tokenizer of {size:,} pieces cannot be trained: {error}."
-        raise UsageError(words, remedy="Ask for fewer pieces, or give more text.") from None
+    with progress.stage(f"tokenizer of {size:,}", None):
+        lines, seen = list[str](), 0
+        for text in islice(documents, val_documents, None):
+            lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())
+            seen += len(text)
+            if seen > TRAINING_CHARACTERS:
+                break
+        if not lines:
+            words = f"nothing is left to train on: the sources hold at most {val_documents:,} documents."
+            raise UsageError(words, remedy="Lower --val-docs.")
+        try:
+            return SentencePieceTokenizer(train_bpe(lines, size), f"{name}_{size}_bpe.model")
+        except (RuntimeError, OSError) as error:
+            words = f"a tokenizer of {size:,} pieces cannot be trained: {error}."
+            raise UsageError(words, remedy="Ask for fewer pieces, or give more text.") from None
