@@ -129,25 +129,13 @@ def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, tit
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (right - left) * (x - first) / (last - first), bottom - (bottom - top) * (y - low) / (high - low)
 
-    body = []
-    for tick in _ticks(low, high):
-        y = place(first, tick)[1]
-        body.append(SVG.line(left, y, right, y, "grid"))
-        body.append(SVG.text(left - 6, y + 5, f"{tick:g}", anchor="end", kind="value"))
-    for tick in _ticks(first, last):
-        x = place(tick, low)[0]
-        body.append(SVG.text(x, bottom + 18, _short(tick), anchor="end" if x > right - 20 else "middle", kind="value"))
-    told, named = [], 0
-    for name, kind, points in series:
-        body.append(SVG.curve([place(x, y) for x, y in _entering(points, low, high)], kind))
-        if name:
-            x, y = MARGIN + named % 4 * 104, bottom + 42 + named // 4 * 20
-            body += [SVG.line(x, y - 5, x + 16, y - 5, f"curve {kind}"), SVG.text(x + 20, y, name[:12], kind="value")]
-            told.append(f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}")
-            named += 1
-    end = bottom + 42 + math.ceil(named / 4) * 20
-    body.append(SVG.text(MARGIN, end, f"across: {x_name}{'; ' * bool(note)}{note}", kind="note"))
-    return Markup(SVG.drawing(body, WIDTH, end + 8, title, f"over {x_name}: {'; '.join(told)}; {note}"))
+    curves = [(name, kind, [place(x, y) for x, y in _entering(points, low, high)]) for name, kind, points in series]
+    up = [(place(first, tick)[1], f"{tick:g}") for tick in _ticks(low, high)]
+    across = [(place(tick, low)[0], _short(tick)) for tick in _ticks(first, last)]
+    told = [f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}"
+            for name, _, points in series if name]  # fmt: skip
+    below, words = f"across: {x_name}{'; ' * bool(note)}{note}", f"over {x_name}: {'; '.join(told)}; {note}"
+    return Markup(SVG.lines(curves, up, across, left, right, bottom, below, title, words))
 
 
 def _entering(points: Points, low: float, high: float) -> Points:
