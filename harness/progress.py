@@ -47,15 +47,13 @@ class BarReporter(Reporter):
         self._console = Console(file=stream or getattr(sys.stderr, "bare", sys.stderr), highlight=False)
         self._started, self._running = time.monotonic(), 0
         self._bars = Progress(
-            TextColumn("{task.fields[since]}", markup=False, table_column=Column(no_wrap=True)),
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[since]}", markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TimeElapsedColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[eta]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[eta]}"),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn(
-                "{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
-            ),
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             console=self._console,
             expand=True,
             transient=True,

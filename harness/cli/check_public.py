@@ -215,8 +215,7 @@ def bytes_command(folder: Path | None, val_loss: str | None, val_bpb: str | None
             raise UsageError("nothing to check.", remedy="Give a folder of shards, or a claim of three numbers.")
         report = ByteReport(judge_claim(str(val_loss), str(val_bpb), int(val_tokens or 0)))
     else:
-        reporter = make_reporter(silent=as_json)
-        report = check_bytes(folder, reporter, **plan, at_bpb=float(val_bpb) if val_bpb else 1.0)
+        report = check_bytes(folder, make_reporter(silent=as_json), **plan, at_bpb=float(val_bpb) if val_bpb else 1.0)
     lines = [f"{finding.rule} {finding.verdict}: {printable(finding.message, 500)}" for finding in report.findings]
     if (table := report.comparison) is not None:
         rows = [

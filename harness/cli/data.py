@@ -92,10 +92,8 @@ def build(
         if tokenizer is not None:
             chosen = load_tokenizer(tokenizer)
         else:
-            with progress.stage(f"tokenizer of {train_tokenizer:,}", None):
-                chosen = trained_tokenizer(
-                    train_tokenizer or 0, documents, name, val_documents, operators=case_operators
-                )
+            size = train_tokenizer or 0
+            chosen = trained_tokenizer(size, documents, name, val_documents, progress, operators=case_operators)
         if case_operators:
             chosen, source["transform"] = CaseTokenizer(chosen), TRANSFORM
         rest = texts()

@@ -33,18 +33,17 @@ def new(owner: str, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """List the trusted keys, and the one that signs here."""
     accepted = trusted.accepted_keys(records_dir() / "keys")
-    keys, bad = accepted.keys, accepted.bad
     active = read_active(keys_dir()) if (keys_dir() / ACTIVE).exists() else ""
     rows = []
-    for key in keys.values():
+    for key in accepted.keys.values():
         owner, reason = printable(key.owner, 30), printable(key.reason, 40)
         here, window = "signs here" if key.keyid == active else "", (key.not_before or "open", key.not_after or "open")
         rows.append((key.keyid[:16], owner, " ".join((key.status, *key.roles)), *window, here, reason))
     table = fitted_table(("key", "owner", "status", "from", "until", "", "reason"), rows)
     shown = f"{table}\n\nKeys by {accepted.source}." if rows else "No key is listed yet; the first signed run adds one."
-    say(list(keys.values()), shown, as_json=as_json)
-    if bad:
-        raise CouldNotCheck(" ".join(bad.values()), remedy="")  # each has its own
+    say(list(accepted.keys.values()), shown, as_json=as_json)
+    if accepted.bad:
+        raise CouldNotCheck(" ".join(accepted.bad.values()), remedy="")  # each has its own
 
 
 @command.command()

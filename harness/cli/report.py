@@ -61,8 +61,6 @@ def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
     paths, claims = record_folders(folders), []
     for found in with_progress(check_folders(paths, Readings()), len(paths)):
         facts = {name: float(value) for name, value in found.facts.items() if isinstance(value, int | float)}
-        times = {"train": facts.get("longest_train_s"), "eval": facts.get("longest_eval_s")}
-        total = facts.get("largest_bytes")
         standing = Standing(
             name=Path(found.folder).resolve().name,
             track=found.track,
@@ -70,8 +68,8 @@ def _claims(folders: Sequence[Path]) -> list[FolderClaim]:
             bpb=facts.get("logged_mean_bpb", facts.get("claimed_bpb")),
             sample_std=facts.get("logged_std_bpb"),
             seeds=int(facts.get("seeds", 0)),
-            total_bytes=None if total is None else int(total),
-            clocks={name: seconds for name, seconds in times.items() if seconds is not None},
+            total_bytes=int(facts["largest_bytes"]) if "largest_bytes" in facts else None,
+            clocks={name: facts[f"longest_{name}_s"] for name in ("train", "eval") if f"longest_{name}_s" in facts},
             verdict=found.verdict,
             kind="self-reported",
         )

@@ -40,8 +40,7 @@ def command(
     if on is not None or len(records) > 1:
         if sign:
             raise UsageError("--sign works on one record at a time.", remedy="Sign after the fleet has finished.")
-        jobs = partial(_jobs, records=records, code=code)
-        return run_fleet(jobs, on=on or "local", as_json=as_json, **fleet)
+        return run_fleet(partial(_jobs, records=records, code=code), on=on or "local", as_json=as_json, **fleet)
     from harness.run.artifact import unpack_code
     from harness.run.manifest import read_manifest
     from harness.run.refereed import Order

@@ -7,6 +7,7 @@ import lzma
 import math
 import shutil
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -41,16 +42,15 @@ class Side:
         self.documents = self.raw_bytes = self.tokens = 0
         self.files: dict[str, str] = {}
         self.counts = np.zeros(vocab_size, np.int64)
-        self._held: list[npt.NDArray[np.uint16]] = []
-        self._sizes: list[npt.NDArray[np.uint32]] = []
+        self._held: dict[str, list[npt.NDArray[np.unsignedinteger]]] = defaultdict(list)  # by part of the shard's name
         self._held_tokens = self._shards = self._counted_bytes = 0
 
     def add(self, bos_id: int, raw_bytes: int, encoded: Encoded) -> None:
         """Append one document, BOS first."""
         ids, sizes = np.concatenate(([bos_id], encoded[0])), encoded[1]
-        self._held.append(ids.astype(np.uint16))
+        self._held[self.part].append(ids.astype(np.uint16))
         if self.part == "val":
-            self._sizes.append(np.concatenate(([0], sizes)).astype(np.uint32))
+            self._held["val_bytes"].append(np.concatenate(([0], sizes)).astype(np.uint32))
             self._counted_bytes += int(sizes.sum())
         self.documents, self.raw_bytes = self.documents + 1, self.raw_bytes + raw_bytes
         self.tokens, self._held_tokens = self.tokens + len(ids), self._held_tokens + len(ids)
@@ -72,13 +72,11 @@ class Side:
             self._write(self._held_tokens)
 
     def _write(self, count: int) -> None:
-        name, tokens = shard_name(self.prefix, self.part, self._shards), np.concatenate(self._held)
-        self.files[name] = write_shard(self.folder / name, tokens[:count])
-        self._held, self._held_tokens = [tokens[count:]], len(tokens) - count
-        if self._sizes:
-            name, sizes = shard_name(self.prefix, "val_bytes", self._shards), np.concatenate(self._sizes)
-            self.files[name] = write_shard(self.folder / name, sizes[:count])
-            self._sizes = [sizes[count:]]
+        for part, held in self._held.items():
+            name, values = shard_name(self.prefix, part, self._shards), np.concatenate(held)
+            self.files[name] = write_shard(self.folder / name, values[:count])
+            self._held[part] = [values[count:]]
+        self._held_tokens -= count
         self._shards += 1
 
 
@@ -164,26 +162,24 @@ def build_dataset(
         write_atomic(partial / tokenizer.name, tokenizer.file, replace=True)
         targets = val.counts.copy()
         targets[tokenizer.bos_id] -= 1  # the first BOS is never a target
-        write_manifest(
-            partial,
-            Manifest(
-                version=1,
-                name=name,
-                source=source,
-                tokenizer=tokenizer.name,
-                vocab_size=tokenizer.vocab_size,
-                bos_id=tokenizer.bos_id,
-                val_documents=val.documents,
-                val_bytes=val.raw_bytes,
-                val_tokens=val.tokens,
-                train_documents=trained.documents,
-                train_bytes=trained.raw_bytes,
-                train_tokens=trained.tokens,
-                baselines_bpb=texts.bpb(trained.counts, targets),
-                disjoint=overlap.finding(),
-                files={**val.files, **trained.files, tokenizer.name: file_digest(partial / tokenizer.name)},
-            ),
+        manifest = Manifest(
+            version=1,
+            name=name,
+            source=source,
+            tokenizer=tokenizer.name,
+            vocab_size=tokenizer.vocab_size,
+            bos_id=tokenizer.bos_id,
+            val_documents=val.documents,
+            val_bytes=val.raw_bytes,
+            val_tokens=val.tokens,
+            train_documents=trained.documents,
+            train_bytes=trained.raw_bytes,
+            train_tokens=trained.tokens,
+            baselines_bpb=texts.bpb(trained.counts, targets),
+            disjoint=overlap.finding(),
+            files={**val.files, **trained.files, tokenizer.name: file_digest(partial / tokenizer.name)},
         )
+        write_manifest(partial, manifest)
         partial.replace(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -202,23 +198,24 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> AbstractContextManager[
 
 
 def trained_tokenizer(
-    size: int, documents: Iterable[str], name: str, val_documents: int, *, operators: bool
+    size: int, documents: Iterable[str], name: str, val_documents: int, progress: Reporter, *, operators: bool
 ) -> Tokenizer:
     """A BPE of ``size`` pieces, of at most 100 million characters of the train side; of validation none.
 
     operators: of a text with case operators. Raises ``UsageError`` for too little text
     """
-    lines, seen = list[str](), 0
-    for text in islice(documents, val_documents, None):
-        lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())
-        seen += len(text)
-        if seen > TRAINING_CHARACTERS:
-            break
-    if not lines:
-        words = f"nothing is left to train on: the sources hold at most {val_documents:,} documents."
-        raise UsageError(words, remedy="Lower --val-docs.")
-    try:
-        return SentencePieceTokenizer(train_bpe(lines, size), f"{name}_{size}_bpe.model")
-    except (RuntimeError, OSError) as error:
-        words = f"a tokenizer of {size:,} pieces cannot be trained: {error}."
-        raise UsageError(words, remedy="Ask for fewer pieces, or give more text.") from None
+    with progress.stage(f"tokenizer of {size:,}", None):
+        lines, seen = list[str](), 0
+        for text in islice(documents, val_documents, None):
+            lines += filter(str.strip, (apply_operators(text) if operators else text).splitlines())
+            seen += len(text)
+            if seen > TRAINING_CHARACTERS:
+                break
+        if not lines:
+            words = f"nothing is left to train on: the sources hold at most {val_documents:,} documents."
+            raise UsageError(words, remedy="Lower --val-docs.")
+        try:
+            return SentencePieceTokenizer(train_bpe(lines, size), f"{name}_{size}_bpe.model")
+        except (RuntimeError, OSError) as error:
+            words = f"a tokenizer of {size:,} pieces cannot be trained: {error}."
+            raise UsageError(words, remedy="Ask for fewer pieces, or give more text.") from None

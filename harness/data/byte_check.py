@@ -145,14 +145,12 @@ def split(streams: Iterable[byte_table.Tokens], bos_id: int) -> Iterator[byte_ta
     """Documents without their BOS; one may run on from shard to shard."""
     held: list[byte_table.Tokens] = []
     for stream in streams:
-        cuts = np.flatnonzero(stream == bos_id)
-        for start, end in zip(np.concatenate(([0], cuts)), np.append(cuts, len(stream)), strict=True):
-            if start < end and stream[start] == bos_id:
-                if held:
-                    yield np.concatenate(held)
-                held = [stream[start + 1 : end]]
-            elif start < end:
-                held.append(stream[start:end])
+        rest, *documents = np.split(stream, np.flatnonzero(stream == bos_id))
+        held += [rest] if len(rest) else []
+        for document in documents:
+            if held:
+                yield np.concatenate(held)
+            held = [document[1:]]
     if held:
         yield np.concatenate(held)
 

@@ -206,10 +206,9 @@ def judge_total(claimed: float, tolerance: float, ways: list[Suspect]) -> Findin
     if legal:
         verdict = Verdict.PASS if legal.name in ("exact", "raw-documents") else Verdict.WARN
         return Finding("A7-BYTES", verdict, f"{text}: {legal.explanation}.", found=legal.name)
+    closest = min(near or ways, key=lambda way: abs(way.bytes - claimed))
     if near:
-        best = min(near, key=lambda way: abs(way.bytes - claimed))
-        return Finding("A7-BYTES", Verdict.FAIL, f"{text}: {best.explanation}.", found=best.name, wanted="exact")
-    closest = min(ways, key=lambda way: abs(way.bytes - claimed))
+        return Finding("A7-BYTES", Verdict.FAIL, f"{text}: {closest.explanation}.", found=closest.name, wanted="exact")
     text += f": no known way to count gives this; the closest is {closest.name} with {closest.bytes:,}."
     return Finding("A7-BYTES", Verdict.FAIL, text, found="unknown", wanted="exact")
 

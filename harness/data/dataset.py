@@ -88,8 +88,7 @@ class Validation:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``dataset.json``; from now on the folder is a data set."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    write_atomic(folder / MANIFEST, text + b"\n", replace=True)
+    write_atomic(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n", replace=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -117,15 +116,14 @@ def open_folder(folder: Path, progress: Reporter) -> Dataset:
     """
     manifest = read_manifest(folder)
     _check_files(folder, manifest.files, progress)
-    train, val = find_shards(folder, "train"), find_shards(folder, "val")
-    ledger = find_shards(folder, "val_bytes")
-    if unlisted := [p.name for p in (*train, *val, *ledger) if p.name not in manifest.files]:
+    shards = [find_shards(folder, part) for part in ("train", "val", "val_bytes")]
+    if unlisted := [path.name for part in shards for path in part if path.name not in manifest.files]:
         raise CouldNotCheck(f"{folder / unlisted[0]} is not listed in {MANIFEST}.", remedy="Remove the foreign shard.")
-    counts = [sum(read_head(path)[1] for path in part) for part in (train, val, ledger)]
+    counts = [sum(read_head(path)[1] for path in part) for part in shards]
     wanted = [manifest.train_tokens, manifest.val_tokens, manifest.val_tokens]
     if counts != wanted or manifest.val_tokens < 2:
         raise CouldNotCheck(f"{folder}: shards hold {counts} values, {MANIFEST} says {wanted}.", remedy=REBUILD)
-    return Dataset(**msgspec.structs.asdict(manifest), folder=folder, train_shards=tuple(train))
+    return Dataset(**msgspec.structs.asdict(manifest), folder=folder, train_shards=tuple(shards[0]))
 
 
 def load_validation(dataset: Dataset) -> Validation:

@@ -17,6 +17,10 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from harness.data import dataset
 from harness.data.build import Baselines, folder_lock
@@ -143,8 +147,6 @@ def plan_files(
 
     A started fetch keeps its revision. Raises ``CouldNotCheck`` for a manifest that changed or lacks the variant.
     """
-    from huggingface_hub import HfApi
-
     name, repo = f"fineweb10B_{variant}", os.environ.get("MATCHED_FINEWEB_REPO_ID", DEFAULT_REPO)
     prefix = os.environ.get("MATCHED_FINEWEB_REMOTE_ROOT_PREFIX", DEFAULT_PREFIX).strip("/")
     below = f"{prefix}/" if prefix else ""
@@ -230,33 +232,28 @@ def complete(folder: Path, record: FetchRecord, progress: Reporter) -> None:
         for start in range(0, len(values), BLOCK):  # bincount makes 8 bytes of each value
             counts += np.bincount(values[start : start + BLOCK], minlength=tokenizer.vocab_size)
     targets = np.bincount(tokens[1:], minlength=tokenizer.vocab_size).astype(np.int64)
-    dataset.write_manifest(
-        folder,
-        dataset.Manifest(
-            version=1,
-            name=f"fineweb_{record.variant}",
-            source={"repo": record.repo, "revision": record.revision, "prefix": record.prefix},
-            tokenizer=model,
-            vocab_size=tokenizer.vocab_size,
-            bos_id=tokenizer.bos_id,
-            val_documents=documents,
-            val_bytes=texts.raw,
-            val_tokens=len(tokens),
-            train_documents=int(counts[tokenizer.bos_id]),
-            train_bytes=None,
-            train_tokens=int(counts.sum()),
-            baselines_bpb=texts.bpb(counts, targets),
-            disjoint=shard_overlap(folder, tokenizer, progress, near=False),
-            files={name: file_digest(folder / name) for name in sorted(names)} | written,
-        ),
+    manifest = dataset.Manifest(
+        version=1,
+        name=f"fineweb_{record.variant}",
+        source={"repo": record.repo, "revision": record.revision, "prefix": record.prefix},
+        tokenizer=model,
+        vocab_size=tokenizer.vocab_size,
+        bos_id=tokenizer.bos_id,
+        val_documents=documents,
+        val_bytes=texts.raw,
+        val_tokens=len(tokens),
+        train_documents=int(counts[tokenizer.bos_id]),
+        train_bytes=None,
+        train_tokens=int(counts.sum()),
+        baselines_bpb=texts.bpb(counts, targets),
+        disjoint=shard_overlap(folder, tokenizer, progress, near=False),
+        files={name: file_digest(folder / name) for name in sorted(names)} | written,
     )
+    dataset.write_manifest(folder, manifest)
 
 
 def describe(repo: str, revision: str, paths: Sequence[str]) -> list[FileInfo]:
     """Size and digest of each path. Raises ``CouldNotCheck`` that names the first one that is not there."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
     listed = _patiently(
         f"{repo}: list of files",
         lambda: HfApi(ENDPOINT).get_paths_info(repo, list(paths), revision=revision, repo_type="dataset"),
@@ -280,8 +277,6 @@ def download(
     shown: told how many bytes of it are there
     Raises ``CouldNotCheck`` for a wrong digest in both downloads; a part of a file stays and is gone on with.
     """
-    from huggingface_hub import hf_hub_download
-    from tqdm import tqdm  # type: ignore[import-untyped]
 
     class Bar(tqdm):  # type: ignore[misc]
         """Hands the downloader's progress on instead of drawing it."""
@@ -316,8 +311,6 @@ def download(
 
 def _patiently(what: str, ask: Callable[[], _Result]) -> _Result:
     """Ask the hub, again after growing pauses for what may pass: no answer, 408, 429, 5xx, a cut transfer."""
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings would break the progress lines
     reason = ""
     for attempt in range(ATTEMPTS):

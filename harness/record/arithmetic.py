@@ -50,7 +50,8 @@ def check_run(record: RunRecord) -> list[Finding]:
     if unknown := [f.rule for f in record.findings if f.rule not in catalogue()]:
         text = f"names {', '.join(repr(name[:40]) for name in unknown[:5])}, which this version knows no rule for"
         own.append(Finding("R7-COMPLETE", Verdict.WARN, text))
-    return [*check_complete(record), *broken, *own]
+    left_out = [_broken("R7-COMPLETE", text) for text in _left_out(record)]
+    return [*left_out, *broken, *own]
 
 
 def bpb_problem(nats: float, n_bytes: int, given: float) -> str:
@@ -300,12 +301,8 @@ def _other_terms(record: RunRecord, terms: Terms) -> Iterator[str]:
         yield f"a machine with {fitting} GPUs of the model {terms.gpu_model} without a warning of A1-HARDWARE"
 
 
-def check_complete(record: RunRecord) -> list[Finding]:
-    """What a record leaves out that one of its kind must hold [R7-COMPLETE]."""
-    return [_broken("R7-COMPLETE", text) for text in _left_out(record)]
-
-
 def _left_out(record: RunRecord) -> Iterator[str]:
+    """What a record leaves out that one of its kind must hold [R7-COMPLETE]."""
     given = {finding.rule: finding.verdict for finding in record.findings}
     if record.kind == "self-reported":
         if claimed := sorted(name for name in REQUIRED_RULES - MEASURED if given.get(name) is Verdict.PASS):

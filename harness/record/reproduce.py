@@ -133,8 +133,7 @@ def compare_runs(
 
 def ended_without_score(digest: str, error: RuleBroken, note: str) -> tuple[Review, list[str]]:
     """What :func:`compare_runs` gives, of a repetition that broke a rule before it had a score."""
-    message = without_places(error.message)[:REASON_CHARACTERS]
-    found = [Finding(error.rule, Verdict.FAIL, message, remedy=error.remedy)]
+    found = [Finding(error.rule, Verdict.FAIL, without_places(error.message)[:REASON_CHARACTERS], remedy=error.remedy)]
     review = Review(digest, 3, "different", utc_now(), "", 0.0, 0, 0.0, 0.0, harness.__version__, "", [], note)
     return msgspec.structs.replace(review, findings=found), [f"against:  {error.rule} FAIL: {error.message}"]
 
@@ -147,9 +146,8 @@ def machine_differences(record: RunRecord, again: RunRecord) -> list[str]:
         "GPUs": (record.machine.gpus, again.machine.gpus),
         "Python": (record.machine.python, again.machine.python),
         "track": (record.track.digest[:16], again.track.digest[:16]),
+        **{name: (record.machine.packages.get(name), again.machine.packages.get(name)) for name in WATCHED_PACKAGES},
     }
-    for name in WATCHED_PACKAGES:
-        pairs[name] = (record.machine.packages.get(name), again.machine.packages.get(name))
     return [f"{name}: {recorded} recorded, {now} now" for name, (recorded, now) in pairs.items() if recorded != now]
 
 

@@ -22,6 +22,7 @@ FAR = 1e15  # what a submission says of its own loss may be any number; what lie
 Points = Sequence[tuple[float, float]]
 _NO_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#!"} | {"<": "&lt;", ">": "&gt;", "@": "@\u200b"})
 TEMPLATES = templates(Path(__file__).parent)
+TEMPLATES.globals |= {"WIDTH": WIDTH, "MARGIN": MARGIN, "COLOURS": COLOURS}
 SVG: Any = TEMPLATES.get_template("svg.html.jinja").module
 
 
@@ -34,11 +35,6 @@ def render_markdown(report: Report, width: int = 1 << 20) -> str:
     """Markdown that can be pasted into a pull request; its tables have the columns that fit in ``width`` characters."""
     values = {"report": report, "overview": overview_table(report), "width": width}
     return TEMPLATES.get_template("report.md.jinja").render(values).strip() + "\n"
-
-
-def escape_markdown(text: str) -> str:
-    """``text`` on one line with no Markdown or HTML meaning left in it."""
-    return printable(text, 300).translate(_NO_MARKDOWN)
 
 
 def pool_drawings(pool: Pool) -> Iterator[tuple[str, Markup]]:
@@ -108,37 +104,15 @@ def dots(rows: Sequence[tuple[str, Sequence[float]]], band: tuple[float, float] 
     def place(value: float) -> float:
         return left + (right - left) * (value - first) / (last - first)
 
-    body, told, y = [], [], 4.0
-    for index, (name, values) in enumerate(rows):
-        mean = sum(values) / len(values)
-        body.append(SVG.text(MARGIN, y + 12, name))
-        if band and index == len(rows) - 1:
-            body.append(SVG.rectangle(place(band[0]), y + 18, place(band[1]) - place(band[0]), 20, "band"))
-        body.append(SVG.line(left, y + 28, right, y + 28, "grid"))
-        body.append(SVG.line(place(mean), y + 18, place(mean), y + 38, "mean"))
-        body += [SVG.dot(place(value), y + 28, f"s{seed % COLOURS}") for seed, value in enumerate(values)]
-        body.append(SVG.text(WIDTH - 2, y + 33, f"{mean:.4f}", anchor="end", kind="value"))
-        told.append(f"{name}: " + ", ".join(f"{value:.4f}" for value in values))
-        y += 46
-    for tick in _ticks(first, last):
-        body.append(SVG.text(place(tick), y + 10, f"{tick:g}", anchor="middle", kind="value"))
-    return Markup(SVG.drawing(body, WIDTH, y + 18, title, "; ".join(told)))
+    told = "; ".join(f"{name}: " + ", ".join(f"{value:.4f}" for value in values) for name, values in rows)
+    means = [sum(values) / len(values) for _, values in rows]
+    return Markup(SVG.dots(rows, means, band, _ticks(first, last), place, (left, right), title, told))
 
 
 def bars(rows: Sequence[tuple[str, float, float | None]], note: str, title: str) -> Markup:
     """Bars from zero on one scale: (what it says, value, limit); a limit is the outline behind its bar."""
     most = max(max(value, limit or 0.0) for _, value, limit in rows) or 1.0
-    scale = (WIDTH - 2 * MARGIN) / most
-    body, y = [], 4.0
-    for name, value, limit in rows:
-        body.append(SVG.text(MARGIN, y + 12, name))
-        if limit is not None:
-            body.append(SVG.rectangle(MARGIN, y + 17, limit * scale, 13, "limit"))
-        over = limit is not None and value > limit
-        body.append(SVG.rectangle(MARGIN, y + 17, value * scale, 13, "bar over" if over else "bar"))
-        y += 37
-    body.append(SVG.text(MARGIN, y + 10, note, kind="note"))
-    return Markup(SVG.drawing(body, WIDTH, y + 18, title, "; ".join(name for name, _, _ in rows)))
+    return Markup(SVG.bars(rows, (WIDTH - 2 * MARGIN) / most, note, title))
 
 
 def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, title: str) -> Markup:
@@ -155,25 +129,13 @@ def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, tit
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (right - left) * (x - first) / (last - first), bottom - (bottom - top) * (y - low) / (high - low)
 
-    body = []
-    for tick in _ticks(low, high):
-        y = place(first, tick)[1]
-        body.append(SVG.line(left, y, right, y, "grid"))
-        body.append(SVG.text(left - 6, y + 5, f"{tick:g}", anchor="end", kind="value"))
-    for tick in _ticks(first, last):
-        x = place(tick, low)[0]
-        body.append(SVG.text(x, bottom + 18, _short(tick), anchor="end" if x > right - 20 else "middle", kind="value"))
-    told, named = [], 0
-    for name, kind, points in series:
-        body.append(SVG.curve([place(x, y) for x, y in _entering(points, low, high)], kind))
-        if name:
-            x, y = MARGIN + named % 4 * 104, bottom + 42 + named // 4 * 20
-            body += [SVG.line(x, y - 5, x + 16, y - 5, f"curve {kind}"), SVG.text(x + 20, y, name[:12], kind="value")]
-            told.append(f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}")
-            named += 1
-    end = bottom + 42 + math.ceil(named / 4) * 20
-    body.append(SVG.text(MARGIN, end, f"across: {x_name}{'; ' * bool(note)}{note}", kind="note"))
-    return Markup(SVG.drawing(body, WIDTH, end + 8, title, f"over {x_name}: {'; '.join(told)}; {note}"))
+    curves = [(name, kind, [place(x, y) for x, y in _entering(points, low, high)]) for name, kind, points in series]
+    up = [(place(first, tick)[1], f"{tick:g}") for tick in _ticks(low, high)]
+    across = [(place(tick, low)[0], _short(tick)) for tick in _ticks(first, last)]
+    told = [f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}"
+            for name, _, points in series if name]  # fmt: skip
+    below, words = f"across: {x_name}{'; ' * bool(note)}{note}", f"over {x_name}: {'; '.join(told)}; {note}"
+    return Markup(SVG.lines(curves, up, across, left, right, bottom, below, title, words))
 
 
 def _entering(points: Points, low: float, high: float) -> Points:
@@ -207,5 +169,6 @@ def thin(points: Sequence[tuple[int, float]], most: int = 60) -> Points:
     return [(float(x), _near(y)) for x, y in kept]
 
 
-TEMPLATES.filters["md"] = escape_markdown
+# a text on one line with no Markdown or HTML meaning left in it
+TEMPLATES.filters["md"] = lambda text: printable(text, 300).translate(_NO_MARKDOWN)
 TEMPLATES.globals |= {"version": harness.__version__, "pool_table": pool_table, "drawings": pool_drawings}

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import scipy  # its parts, which take seconds, are imported at their first use
 
 from harness.errors import UsageError
 
@@ -58,10 +59,8 @@ def summarise(values: Sequence[float]) -> Summary:
     population = statistics.pstdev(floats)
     if len(floats) == 1:
         return Summary(floats, mean, None, population, CONFIDENCE, None, None)
-    from scipy import stats
-
     sample = statistics.stdev(floats)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(floats) - 1)) * sample / math.sqrt(len(floats))
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(floats) - 1)) * sample / math.sqrt(len(floats))
     return Summary(floats, mean, sample, population, CONFIDENCE, mean - half, mean + half)
 
 
@@ -109,13 +108,11 @@ def welch(candidate: Sequence[float], baseline: Sequence[float], *, margin: floa
 
     Raises ``UsageError`` for fewer than two values a side, or when neither side has any spread.
     """
-    from scipy import stats
-
     new, old = _values("candidate", candidate), _values("baseline", baseline)
     if is_rounding(new, new) and is_rounding(old, old):
         text = "neither set has any spread, so no t test applies."
         raise UsageError(text, remedy="Use seeds that make a difference.")
-    found = stats.ttest_ind(new + margin, old, equal_var=False, alternative="less")
+    found = scipy.stats.ttest_ind(new + margin, old, equal_var=False, alternative="less")
     stds = float(new.std(ddof=1)), float(old.std(ddof=1))
     figures = map(float, (found.statistic, found.df, found.pvalue, new.mean() - old.mean()))
     return TestResult("welch", stds, margin, *figures)
@@ -126,12 +123,10 @@ def paired(candidate: Sequence[float], baseline: Sequence[float], *, margin: flo
 
     ``None`` where their differences have no spread but rounding's.
     """
-    from scipy import stats
-
     new, old = _values("candidate", candidate), _values("baseline", baseline)
     if is_rounding(new - old, old):
         return None
-    found = stats.ttest_rel(new + margin, old, alternative="less")
+    found = scipy.stats.ttest_rel(new + margin, old, alternative="less")
     figures = map(float, (found.statistic, found.df, found.pvalue, new.mean() - old.mean()))
     return TestResult("paired", (float((new - old).std(ddof=1)), 0.0), margin, *figures)
 
@@ -154,15 +149,15 @@ def power(improvement: float, candidate_std: float, baseline_std: float, n: int,
     the two sums of squares over their variances, chi-squared with n - 1 degrees of freedom. W is Beta-distributed and
     independent of A + B. Given W the statistic is noncentral t with 2(n - 1) degrees of freedom up to a factor.
     """
-    from scipy import special, stats
-
     variances = candidate_std**2, baseline_std**2
-    places, weights = special.roots_jacobi(NODES, (n - 3) / 2, (n - 3) / 2) if n < MANY else (np.zeros(1), np.ones(1))
+    places, weights = np.zeros(1), np.ones(1)
+    if n < MANY:
+        places, weights = scipy.special.roots_jacobi(NODES, (n - 3) / 2, (n - 3) / 2)
     share = (1 + places) / 2
     first, second = variances[0] * share, variances[1] * (1 - share)
     df = (n - 1) * (first + second) ** 2 / (first**2 + second**2)
-    critical = stats.t.ppf(1 - alpha, df) * np.sqrt(2 * (first + second) / sum(variances))
-    reached = stats.nct.sf(critical, 2 * (n - 1), improvement / math.sqrt(sum(variances) / n))
+    critical = scipy.stats.t.ppf(1 - alpha, df) * np.sqrt(2 * (first + second) / sum(variances))
+    reached = scipy.stats.nct.sf(critical, 2 * (n - 1), improvement / math.sqrt(sum(variances) / n))
     return float(np.dot(weights, reached) / weights.sum())
 
 
