@@ -123,19 +123,17 @@ class Track(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         """The same track for a look: little training, few audits, a few targets. Its digest is another, so no run of it
         can be taken for a run of this one.
         """
-        fewer, audit = 4, self.audit  # a fourth of the draws, and of what they may read: the same chunks are too large
-        plan = {
-            "chunks": 2,
-            "positions": 8,
-            "diagnostic_tokens": QUICK_TARGETS,
-            "escape_nats": fewer * audit.escape_nats,
-            "replayed_tokens": max(1, audit.replayed_tokens // fewer),
-        }
-        return msgspec.structs.replace(
-            self,
-            limits=msgspec.structs.replace(self.limits, train_s=min(QUICK_TRAIN_S, self.limits.train_s)),
-            audit=msgspec.structs.replace(audit, **plan),
+        fewer = 4  # a fourth of the draws, and of what they may read: the same chunks are too large
+        audit = msgspec.structs.replace(
+            self.audit,
+            chunks=2,
+            positions=8,
+            diagnostic_tokens=QUICK_TARGETS,
+            escape_nats=fewer * self.audit.escape_nats,
+            replayed_tokens=max(1, self.audit.replayed_tokens // fewer),
         )
+        limits = msgspec.structs.replace(self.limits, train_s=min(QUICK_TRAIN_S, self.limits.train_s))
+        return msgspec.structs.replace(self, limits=limits, audit=audit)
 
     @property
     def ranks(self) -> int:

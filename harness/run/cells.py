@@ -240,21 +240,20 @@ def sees_copies(context: RunContext) -> bool:
 
 def guarded_folders(context: RunContext | None = None) -> dict[str, tuple[Path, ...]]:
     """What no cell may read, each with a few of its files for every rank to try: the referee's folders, and HOME."""
-    named = {"cache": [cache_dir()], "keys": [keys_dir()], "records": [records_dir()], "runs": [runs_dir()]}
+    named = [("cache", cache_dir()), ("keys", keys_dir()), ("records", records_dir()), ("runs", runs_dir())]
     if home := os.environ.get("HOME"):
-        named["home"] = [Path(home)]
+        named.append(("home", Path(home)))
     with suppress(metadata.PackageNotFoundError):  # training could import the validation text otherwise
-        named["corpus"] = [Path(str(metadata.distribution(CORPUS).locate_file(CORPUS)))]
+        named.append(("corpus", Path(str(metadata.distribution(CORPUS).locate_file(CORPUS)))))
     if context is not None:
-        named["runs"] += [context.run_dir, context.run_dir / "logs"]
-        named["data"] = [context.data_dir] if context.data_dir else []
+        named += [("runs", context.run_dir), ("runs", context.run_dir / "logs")]
+        named += [("data", context.data_dir)] if context.data_dir else []
     found: dict[str, tuple[Path, ...]] = {}
-    for name, folders in named.items():
-        for folder in folders:
-            with suppress(OSError):  # it is not there
-                files = [path for path in itertools.islice(folder.iterdir(), 1000) if path.is_file()]
-                files.sort(key=lambda path: ("val" not in path.name, path.name))  # validation text first
-                found[name] = (*found.get(name, ()), folder, *files[:TRIED_FILES])
+    for name, folder in named:
+        with suppress(OSError):  # it is not there
+            files = [path for path in itertools.islice(folder.iterdir(), 1000) if path.is_file()]
+            files.sort(key=lambda path: ("val" not in path.name, path.name))  # validation text first
+            found[name] = (*found.get(name, ()), folder, *files[:TRIED_FILES])
     return found
 
 

@@ -84,7 +84,7 @@ def evaluate(
     told: Told,
     *,
     allowed_s: float | None = None,
-    begins: Callable[[], None] | None = None,
+    begins: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Score ``stream`` with the model of ``stage``; only the final stage adapts, is audited and counts in the budget.
 
@@ -98,8 +98,7 @@ def evaluate(
         title, reserve = "warmup" if final else f"warmup {stage}", partial(reserve_keeper, context, stream, client)
         keeper = warm_up(context, client, cell, span=title, meanwhile=reserve if final else lambda: None)
         hello, ledger = client.hello, ScoreLedger(stream)
-        if begins:
-            begins()
+        begins()
         with (
             context.progress.stage(f"eval {stage}", stream.targets, "targets") as shown,
             context.clock.span("eval" if final else f"eval {stage}", limit_s=allowed_s, budget="eval" * final) as span,

@@ -87,12 +87,9 @@ def describe_provenance(referee: str) -> Provenance:
         cuda = None
     # Podman and Buildah tell a container the id of its image; other engines tell none.
     image = re.search(r'^imageid="([0-9a-f]{64})"$', told("/run/.containerenv"), re.MULTILINE)
-    packages = {}
-    for found in metadata.distributions():
-        if found.name:
-            record = found.read_text("RECORD")
-            digest = hashlib.sha256(record.encode()).hexdigest() if record else ""
-            packages[f"{found.name.lower()}=={found.version}"] = digest
+    found = [package for package in metadata.distributions() if package.name]
+    lists = {f"{package.name.lower()}=={package.version}": package.read_text("RECORD") for package in found}
+    packages = {name: hashlib.sha256(text.encode()).hexdigest() if text else "" for name, text in lists.items()}
     return Provenance(
         referee=referee if referee == referee_digest() else "",
         commit=commit,

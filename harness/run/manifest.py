@@ -125,16 +125,10 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
     """
     prefix = re.sub(r"[^A-Z0-9]+", "_", manifest.name.upper()).strip("_") + "_"
     for name, value in accepted_variables(manifest, environ).items():
-        problem = ""
-        if _SECRET_VALUE.search(value):
-            problem = "looks like a secret, which never goes to a submission"
-        elif not (
-            name in environ.get(CONSENT, "").split()
-            or name.startswith(prefix)
-            or all(_is_setting(word, files) for word in re.split(r"[\s,]+", value))
-        ):
-            problem = "is neither a number nor a word of the submission's own files"
-        if problem:
+        secret, taken = _SECRET_VALUE.search(value), name in environ.get(CONSENT, "").split() or name.startswith(prefix)
+        if secret or not (taken or all(_is_setting(word, files) for word in re.split(r"[\s,]+", value))):
+            unknown = "is neither a number nor a word of the submission's own files"
+            problem = "looks like a secret, which never goes to a submission" if secret else unknown
             text = f"{manifest.name} accepts the variable {name}, and its value here {problem}."
             raise UsageError(text, remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.")
     unread = environ.get(GIVEN_TO_MAKE, "").split()

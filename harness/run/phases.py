@@ -188,15 +188,14 @@ def _run_clock(context: RunContext, cell: Cell, shards: tuple[Path, ...]) -> Non
 @contextmanager
 def _open_shards(shards: tuple[Path, ...], ranks: int) -> Iterator[list[list[int]]]:
     """The shards, opened anew for each rank so that file offsets are not shared."""
-    opened: list[list[int]] = []
+    opened: list[list[int]] = [[] for _ in range(ranks)]
     wanted = len(shards) * ranks + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # neither is ever infinite; the soft one is often 1,024
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
     try:
-        for _ in range(ranks):
-            opened.append([])
+        for descriptors in opened:
             for path in shards:
-                opened[-1].append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         yield opened
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):

@@ -154,11 +154,9 @@ def resume_run(
     Raises ``UsageError`` for a run that is unknown or still goes on, ``CouldNotCheck`` with the reason when something
     is not sound any more.
     """
-    wanted: dict[str, tuple[object, str]] = {}  # field of what a run remembers → its value, and words for people
-    if seed is not None:
-        wanted["seed"] = seed, f"seed {seed}"
-    if track is not None:
-        wanted["track"] = track, f"track {track}"
+    # field of what a run remembers → its value, and words for people
+    given: dict[str, tuple[object, str]] = {"seed": (seed, f"seed {seed}"), "track": (track, f"track {track}")}
+    wanted = {name: (value, words) for name, (value, words) in given.items() if value is not None}
     if dataset_name is not None:
         fingerprint = open_dataset(dataset_name, cache_dir() / "datasets", progress).fingerprint
         wanted["data_fingerprint"] = fingerprint, f"data set {dataset_name}"

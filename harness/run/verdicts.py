@@ -50,10 +50,9 @@ def clock_findings(context: RunContext, spans: list[SpanEntry], budgets: list[Bu
         packaging = ", packaging counted in it" * (context.track.readings.package_counts_in == budget.name)
         text = f"{budget.used_s:.3f} s of {budget.limit_s:g} s{packaging}. By reading: {shown}. "
         text += f"Before the clock, uncounted: {before or 'nothing'}."
-        cut_short = train and context.training is not None and context.training.ended == "clock"
-        if cut_short and context.training:
-            steps = f"{context.training.steps:,} steps"
-            text += f" The clock cut training short after {steps}: another run may end elsewhere."
+        training = context.training if train else None
+        if cut_short := training is not None and training.ended == "clock":
+            text += f" The clock cut training short after {training.steps:,} steps: another run may end elsewhere."
         beside_s = sum(span.seconds for span in spans if span.name == "package" and span.budget != "train") * train
         if LONG_PACKAGING * budget.limit_s < beside_s > budget.limit_s - budget.used_s:
             text += f" Packaging took {beside_s:.0f} s more, and a checkpoint can carry training text: "
@@ -161,16 +160,14 @@ def causal_finding(finding: Finding, resumes: Sequence[Resumed], *, without_pack
     """C1 with what else bears on it; WARN where that lets a cheat try twice, or get rid of draws on purpose."""
     if finding.rule != "C1-CAUSAL":
         return finding
-    text, verdict = finding.message, finding.verdict
+    text, seen = finding.message, sum(resume.saw_text for resume in resumes)
     if resumes:
-        seen = sum(resume.saw_text for resume in resumes)
         told = "; ".join(map(str, resumes))
         text += f" Resumed {len(resumes)} time(s), the text had been seen in {seen} of them: {told}."
-        verdict = Verdict.WARN if seen and verdict is Verdict.PASS else verdict
     if without_packed:
         text += " No row was drawn against the packed model, which was not scored; the bound holds without."
-        verdict = Verdict.WARN if verdict is Verdict.PASS else verdict
-    return msgspec.structs.replace(finding, verdict=verdict, message=text)
+    doubted = finding.verdict is Verdict.PASS and (seen or without_packed)
+    return msgspec.structs.replace(finding, verdict=Verdict.WARN if doubted else finding.verdict, message=text)
 
 
 def machine_findings(track: Track, watch: MachineWatch) -> list[Finding]:

@@ -120,13 +120,12 @@ class Ranks:
 
     def _take(self, rank: int) -> Message | None:
         """One message, if there is one: a flood of one rank must not keep the referee from the others."""
-        failed: RankFailed | None = None
         try:
             message = self._open[rank].receive(0.0)
         except ChannelTimeout:
             return None
         except ChannelClosed:
-            pass
+            failed = None
         except MessageError as error:
             failed = RankFailed(f"rank {rank} sent something that is not a message: {error}")
         else:

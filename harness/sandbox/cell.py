@@ -194,19 +194,21 @@ class Cell:
             return self._report
 
     def _launch(self) -> None:
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        lifeline_reader, lifeline = os.pipe()
-        self._lifeline = self._held.enter_context(os.fdopen(lifeline, "wb"))
-        self._held.enter_context(self._control)
-        ends = []
-        for _ in self.spec.rank_env:
-            channel, end = Channel.pair()
-            self._held.callback(channel.close)
-            self.channels.append(channel)
-            ends.append(end)
-        log = _open_nameless(self.spec.log_file)
-        given = (control.fileno(), lifeline_reader, log, *(end.fileno() for end in ends))
-        try:
+        with contextlib.ExitStack() as theirs:  # the launcher's ends, closed here as soon as it has them
+            self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            theirs.enter_context(control)
+            lifeline_reader, lifeline = os.pipe()
+            self._lifeline = self._held.enter_context(os.fdopen(lifeline, "wb"))
+            self._held.enter_context(self._control)
+            theirs.callback(os.close, lifeline_reader)
+            log = _open_nameless(self.spec.log_file)
+            theirs.callback(os.close, log)
+            given = [control.fileno(), lifeline_reader, log]
+            for _ in self.spec.rank_env:
+                channel, end = Channel.pair()
+                self._held.callback(channel.close)
+                self.channels.append(channel)
+                given.append(theirs.enter_context(end).fileno())
             order = self._order(given)
             self._older_children = set(children_of_all().get(os.getpid(), ()))
             namespaces.adopt_orphans()
@@ -224,14 +226,8 @@ class Cell:
             # Its end comes also when Ctrl-C cuts the writing short: a launcher that waits for it answers to nothing.
             with contextlib.suppress(BrokenPipeError), self._launcher.stdin as orders:
                 orders.write(order)
-        finally:
-            control.close()
-            os.close(lifeline_reader)
-            os.close(log)
-            for end in ends:
-                end.close()
 
-    def _order(self, descriptors: tuple[int, ...]) -> bytes:
+    def _order(self, descriptors: list[int]) -> bytes:
         """All that the launcher needs to know, as JSON; its descriptors: for control, life, log, and each rank."""
         spec, granted = self.spec, self.spec.policy
         control, lifeline, log, *channels = descriptors

@@ -83,9 +83,9 @@ def layout(paths: Paths, writable: Paths = ()) -> tuple[set[Path], set[Path], di
     """
     links: dict[Path, str] = {}
     read, write = ({_follow(path, links) for path in some if path.exists()} for some in (paths, writable))
-    top = {path for path in write if not _below(path, write)}
-    real = {path for path in read - top if not _below(path, read | top)}
-    return real, top, {link: text for link, text in links.items() if not _below(link, real | top)}
+    top = {path for path in write if write.isdisjoint(path.parents)}
+    real = {path for path in read - top if (read | top).isdisjoint(path.parents)}
+    return real, top, {link: text for link, text in links.items() if (real | top).isdisjoint(link.parents)}
 
 
 def enter_root(paths: Paths, writable: set[Path], covered: Paths = (), fresh: Paths = (), copies: Pairs = ()) -> bool:
@@ -174,10 +174,6 @@ def _follow(path: Path, links: dict[Path, str]) -> Path:
             links[step] = str(step.readlink())
             return _follow(step.parent / links[step] / rest, links)
     return path
-
-
-def _below(path: Path, others: set[Path]) -> bool:
-    return any(parent in others for parent in path.parents)
 
 
 def _inside(path: Path) -> Path:

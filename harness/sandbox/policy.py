@@ -119,10 +119,8 @@ def covered(policy: SandboxPolicy) -> list[str]:
 
 def inherited(gpus: bool) -> dict[str, str]:
     """The user's own variables that each cell has, where they are what their names say: what else they hold is data."""
-    kept = dict(_FABRIC) if gpus else {}
-    for name, is_right in _INHERITED.items() if gpus else ():
-        if name in os.environ and is_right(os.environ[name]):
-            kept[name] = os.environ[name]
+    own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    kept = _FABRIC | {name: value for name, value in own.items() if _INHERITED[name](value)} if gpus else {}
     places = filter(os.path.isabs, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
     libraries = [place for place in dict.fromkeys(places) if any(Path(place).glob("*.so*"))]
     return kept | ({"LD_LIBRARY_PATH": os.pathsep.join(libraries)} if libraries else {})

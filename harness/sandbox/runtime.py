@@ -122,13 +122,8 @@ def _interpreter(tools: bool) -> Part:
 
 def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
     """The distributions and what they require, each with the folders that it put beside the others."""
-    done: set[str] = set()
-    queue = list(wanted)
-    while queue:
-        name = canonicalize_name(queue.pop(0))
-        if name in done:
-            continue
-        done.add(name)
+    names = list(dict.fromkeys(map(canonicalize_name, wanted)))
+    for name in names:  # and for those that are found to be required meanwhile
         try:
             found = metadata.distribution(name)
         except (metadata.PackageNotFoundError, ValueError):  # the latter for no name at all
@@ -137,7 +132,7 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
             with contextlib.suppress(InvalidRequirement):  # written for an older installer
                 requirement = Requirement(text)
                 if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                    queue.append(requirement.name)
+                    names += {canonicalize_name(requirement.name)}.difference(names)
         root = Path(str(found.locate_file("")))
         tops = {file.parts[0] for file in found.files or ()} or {name, name.replace("-", "_")}
         tops -= {"/", "..", "__pycache__"}
@@ -162,25 +157,21 @@ def _without_texts(
 ) -> tuple[list[Path], list[Path]]:
     """Of a folder of code what has to be readable, in as few paths as possible, and the folders to be listed."""
     in_tests |= folder.name in _TESTS
-    kept: list[Path] = []
-    listed = [folder]
-    whole = True
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            below, names = [Path(entry.path)], list[Path]()
-            if entry.is_dir(follow_symlinks=False):
-                skipped = entry.name in unwanted
-                below, names = ([], []) if skipped else _without_texts(below[0], tools, unwanted, in_tests)
-            elif (
-                (in_tests and not entry.name.endswith((".py", ".pyc")))
-                or entry.name.startswith("_tkinter")
-                or (entry.name.endswith(_TEXTS) and not tools)
-            ):
-                below = []
-            whole &= below == [Path(entry.path)]
-            kept += below
-            listed += names
-    return ([folder], []) if whole else (kept, listed)
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    kept, listed = list[Path](), [folder]
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name not in unwanted:
+                below, names = _without_texts(Path(entry.path), tools, unwanted, in_tests)
+                kept += below
+                listed += names
+        elif not (
+            (in_tests and not entry.name.endswith((".py", ".pyc")))
+            or entry.name.startswith("_tkinter")
+            or (entry.name.endswith(_TEXTS) and not tools)
+        ):
+            kept.append(Path(entry.path))
+    return ([folder], []) if kept == [Path(entry.path) for entry in entries] else (kept, listed)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -266,27 +257,19 @@ def read_needs(path: Path) -> tuple[str, list[str], list[str]]:
     Nothing where it is not an ELF file, or a damaged one.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER.size)
-            if not head.startswith(_MAGIC) or len(head) < _HEADER.size:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[: len(_MAGIC)] != _MAGIC:
                 return "", [], []
-            fields = _HEADER.unpack(head)
-            file.seek(fields[5])
-            table = file.read(fields[9] * fields[10])
-            parts = [_PROGRAM.unpack_from(table, at * fields[9]) for at in range(fields[10])]
-
-            def read(offset: int, size: int) -> bytes:
-                file.seek(offset)
-                return file.read(size)
-
-            loader = next((read(p[2], p[5]).rstrip(b"\0") for p in parts if p[0] == _PT_INTERP), b"")
-            dynamic = next((read(p[2], p[5]) for p in parts if p[0] == _PT_DYNAMIC), b"")
+            fields = _HEADER.unpack_from(data)
+            parts = [_PROGRAM.unpack_from(data, fields[5] + at * fields[9]) for at in range(fields[10])]
+            loader = next((data[p[2] : p[2] + p[5]].rstrip(b"\0") for p in parts if p[0] == _PT_INTERP), b"")
+            dynamic = next((data[p[2] : p[2] + p[5]] for p in parts if p[0] == _PT_DYNAMIC), b"")
             entries = [entry for entry in struct.iter_unpack("<qQ", dynamic[: len(dynamic) // 16 * 16]) if entry[0]]
             place = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
             offset = next((p[2] + place - p[3] for p in parts if p[0] == _PT_LOAD and p[3] <= place < p[3] + p[5]), 0)
 
             def text(at: int) -> str:
-                return os.fsdecode(read(offset + at, _MAX_TEXT).split(b"\0", 1)[0])
+                return os.fsdecode(data[offset + at : offset + at + _MAX_TEXT].split(b"\0", 1)[0])
 
             libraries = [text(value) for tag, value in entries if tag == _DT_NEEDED]
             wanted = ":".join(text(value) for tag, value in entries if tag in (_DT_RPATH, _DT_RUNPATH))

@@ -88,14 +88,11 @@ def escaping_nats(by_gain: GainSample, tolerance_nats: float, allowed_nats: floa
 
 def replica_lost(original: Original, tolerance_nats: float, reason: str) -> list[AuditResult]:
     """The results when a replica could not repeat what the run did: the state is not all there is [S4]."""
-    lost, rest = f"A fresh replica cannot repeat what the run did: {reason}", "Not checked: a replica failed."
-    secret = original.keeper.secret.hex()
-    return [
-        AuditResult(name, rule, Verdict.FAIL.value, 0, 0.0, tolerance_nats, secret, lost)
-        if rule == S4_STATE
-        else AuditResult(name, rule, Verdict.ERROR.value, 0, 0.0, tolerance_nats, secret, rest)
-        for name, rule in AUDITS.items()
-    ]
+    lost = Verdict.FAIL.value, f"A fresh replica cannot repeat what the run did: {reason}"
+    rest = Verdict.ERROR.value, "Not checked: a replica failed."
+    said = {name: lost if rule == S4_STATE else rest for name, rule in AUDITS.items()}
+    numbers = 0, 0.0, tolerance_nats, original.keeper.secret.hex()
+    return [AuditResult(name, AUDITS[name], verdict, *numbers, text) for name, (verdict, text) in said.items()]
 
 
 def audit_findings(results: list[AuditResult], *, bpb: float, floor_bpb: float, degenerate: str) -> list[Finding]:
