@@ -132,8 +132,11 @@ def lines(series: Sequence[tuple[str, str, Points]], x_name: str, note: str, tit
     curves = [(name, kind, [place(x, y) for x, y in _entering(points, low, high)]) for name, kind, points in series]
     up = [(place(first, tick)[1], f"{tick:g}") for tick in _ticks(low, high)]
     across = [(place(tick, low)[0], _short(tick)) for tick in _ticks(first, last)]
-    told = [f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}"
-            for name, _, points in series if name]  # fmt: skip
+    told = [
+        f"{name} from {points[0][1]:.4f} at {points[0][0]:,.0f} to {points[-1][1]:.4f}"
+        for name, _, points in series
+        if name
+    ]
     below, words = f"across: {x_name}{'; ' * bool(note)}{note}", f"over {x_name}: {'; '.join(told)}; {note}"
     return Markup(SVG.lines(curves, up, across, left, right, bottom, below, title, words))
 
