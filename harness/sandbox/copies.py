@@ -27,11 +27,11 @@ _WAIT_S, _KEPT_S = 600.0, 30 * 86_400.0  # for another run that makes them; afte
 
 @cache
 def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
-    """``parts`` with the copies that lie over them, in ``folder``: a new one where a file is new, on all cores.
+    """``parts`` with the copies in ``folder`` that hide their sources; missing copies are made first, on all cores.
 
-    A copy is whole when it has its name, a digest of what it was made from, for it was written under another one.
-    Nothing waits for the disk: after the machine has started anew, when a file may be lost, names are new. No cell may
-    write there. Raises ``CouldNotCheck`` where one can't be made.
+    A copy gets its name, a digest of its sources, only when it is complete, so an unfinished one is never used. Files
+    are not synced: the digest includes the boot ID, so a copy that a power cut may have damaged is not used either.
+    No cell may write to ``folder``. Raises ``CouldNotCheck`` if a copy can't be made.
     """
     made, jobs, copies = list[Part](), list[tuple[Path, Path]](), dict[Path, list[tuple[Path, Path]]]()
     try:
@@ -48,9 +48,9 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
                 compiled = [at / _COMPILED for at in within]  # that of a folder which is opened in part
                 made.append(replace(part, paths=(*part.paths, *compiled), copies=pairs, seen=seen))
             jobs.sort(key=lambda job: -job[0].stat().st_size)
-            told_jobs = os.fsencode("".join(f"{path}\0" for job in jobs for path in job))
+            listed = os.fsencode("".join(f"{path}\0" for job in jobs for path in job))
             if jobs:
-                subprocess.run([*_STRIPPING, str(_STRIP)], input=told_jobs, capture_output=True, check=True)
+                subprocess.run([*_STRIPPING, str(_STRIP)], input=listed, capture_output=True, check=True)
             for tree in Path(fresh).iterdir():
                 if not (folder / tree.name).is_dir():  # there where another run took longer than _WAIT_S
                     tree.rename(folder / tree.name)
@@ -69,10 +69,10 @@ def with_copies(parts: tuple[Part, ...], folder: Path) -> tuple[Part, ...]:
 
 
 def _copy(top: Path, folder: Path, fresh: Path, jobs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """What lies over ``top``, in this order, as (what, where): its copy, then what stays as it is.
+    """The mounts that hide ``top``, in order, as (what, where): its copy first, then the originals that are not source.
 
-    Nothing where there is no source. A copy that is not in ``folder`` is begun in ``fresh``, and ``jobs`` gets what is
-    to be stripped: (source, copy).
+    Empty if ``top`` holds no source. If ``folder`` has no such copy yet, its tree is made in ``fresh`` and the files
+    still to be stripped are appended to ``jobs`` as (source, copy).
     """
     kinds = _kinds(top, PATHS["not_used"] if top == Path(sysconfig.get_path("stdlib")).resolve() else [])
     if not any(kinds.values()):

@@ -322,10 +322,8 @@ def test_the_referee_says_that_the_clock_cut_training_short(ended: str, verdict:
 @pytest.mark.parametrize(("seconds", "budget", "said"), [(100.0, "eval", 1), (41.0, "eval", 0), (100.0, "train", 0)])
 def test_training_that_goes_on_while_packaging_is_named(seconds: float, budget: str, said: bool):
     """On text that the checkpoint carries: 2.00 -> 1.64 bpb. The reading that adds both warns of honest runs, too."""
-    context, train = (
-        SimpleNamespace(track=load_track("smoke"), training=None),
-        SpanEntry("train", 0.0, 60.0, 90.0, "train"),
-    )
+    context = SimpleNamespace(track=load_track("smoke"), training=None)
+    train = SpanEntry("train", 0.0, 60.0, 90.0, "train")
     spans, budgets = [train, SpanEntry("package", 60.0, seconds, 300.0, budget)], [BudgetEntry("train", 60.0, 90.0)]
     (found,) = clock_findings(context, spans, budgets)
     assert (found.verdict, "a checkpoint can carry training text" in found.message) == ("WARN", said)
