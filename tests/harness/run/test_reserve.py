@@ -122,7 +122,7 @@ def test_a_run_that_wants_more_cores_than_there_are_takes_them_all():
 @pytest.mark.rule("S7-OWN-MACHINE")
 @pytest.mark.parametrize("when", ["before", "beside, still there", "beside, ended"])
 def test_another_run_on_the_machine_is_named(when: str):
-    """Its evaluation told a training run the whole validation text, 32,768 tokens in 4 s, by waking waiters of a futex."""
+    """Its evaluation told a training run the validation text, 32,768 tokens in 4 s, by waking futex waiters."""
     one, quiet = Hardware(cpu_cores=2, gpus=0), Conditions(0.0, 0.0, 0, False, [])
     watch = SimpleNamespace(conditions=quiet, seconds=60.0, gpus=[])
 
