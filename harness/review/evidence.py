@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Iterator
-from itertools import product
+from dataclasses import replace
+from itertools import islice, product
 from operator import itemgetter
 
 from harness.fineweb import VARIANTS
@@ -84,19 +85,22 @@ def scored_alike(record: Record) -> None:
             values = f"{key} = {own[key]}", f"{first[key]} in {pairs[0][0].file}:{pairs[0][1].line}"
             message = f"{key} of the pass {item.name} differs between the claimed runs."
             record.out.warn("A8-SAME-CONFIG", message, run.place(item), *values, remedy)
-    told = [(item.loss, item.bpb, run.place(item)) for run, item in pairs] if record.runs else _stated(record)
+    stated = islice(_stated(record), (not record.metadata.loss_is_bpb) if record.runs else None)
+    told = [*((item.loss, item.bpb, run.place(item)) for run, item in pairs), *stated]
     ratios = [(loss.value / bpb.value, loss, bpb, at) for loss, bpb, at in told if loss and bpb and bpb.low > 0]
     ratios = sorted((ratio for ratio in ratios if 0 < ratio[0] < math.inf), key=itemgetter(0))
     for (_, less, many, other), (_, more, few, at) in zip(ratios[:1], ratios[-1:], strict=True):
         if more.low / few.high > (1 + ONE_RATIO) * less.high / many.low:
-            message = "loss over bpb is not one ratio, beyond rounding: not one count of bytes."
+            message = "loss over bpb is not one ratio, beyond rounding: not one count of bytes, pass or model."
             values = f"loss {more.text}, bpb {few.text}", f"loss {less.text}, bpb {many.text} in {other[0]}"
             record.out.warn("A7-BYTES", message, at, *values, remedy)
 
 
 def _stated(record: Record) -> Iterator[tuple[Number | None, Number | None, tuple[str, int]]]:
     """Loss and bpb of the JSON, and of the README's columns over seeds whose names differ by the unit alone."""
-    yield record.metadata.number("val_loss"), record.claimed, (record.json_file, record.metadata.line("val_loss"))
+    told = record.metadata.number("val_loss"), record.claimed  # which may be cut, or filled up with zeros
+    loss, bpb = (n and replace(n, half=0.1 ** len(n.text.rstrip("0").partition(".")[2])) for n in told)
+    yield loss, bpb, (record.json_file, record.metadata.line("val_loss"))
     for one, other in product(record.readme.columns, repeat=2):
         names = {WORDS["unit_word"].sub("", column.name.lower()) for column in (one, other)}
         if one.table is other.table and (one.kind, other.kind) == ("nats", "bpb") and len(names) == 1:
@@ -148,6 +152,11 @@ def coverage(record: Record, run: Run) -> None:
     for again in (count for count in run["scored_tokens"] if count.value > tokens):
         message, found = "more tokens were scored than the text has.", f"{again.value:,.0f} tokens"
         out.warn("C4-SINGLE-PASS", message, run.place(again), found, shown, "Score each token once.")
+    names = record.bound.name or " ".join(run.by_name)
+    own = [count for count in run["scored_tokens"] if count.label.split()[0] in names]
+    if own and (most := max(own, key=lambda item: item.value)).value < min(tokens, SUBSET_TOKENS):
+        message = "a pass that counts is of a part of the text, by its own line."
+        out.warn(rule, message, run.place(most), f"{most.value:,.0f} tokens", shown, "Score every token.")
     finding, variant = judge_tokens(tokens), variant_of(tokens)
     lengths = WORDS["window"].findall(record.texts.get(run.file, ""))
     window = max(map(int, lengths)) if lengths and all(lengths) else TAIL
@@ -254,6 +263,8 @@ def _texts(record: Record) -> Iterator[tuple[str, int, str, str]]:
     first = min(record.readme.headings, default=0)
     for number, text in record.readme.with_rows.items():
         yield record.readme_file, number, text, "title" if number == first else ""
+    nested = (one for one in enumerate(record.metadata.source[:400], 1) if one[1][:3].isspace())
+    yield from ((record.json_file, number, text, "") for number, text in nested)
 
 
 def words(record: Record) -> None:

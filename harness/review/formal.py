@@ -6,7 +6,7 @@ import re
 from harness.review.jsonfile import is_number, shown
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS, WORDS
-from harness.review.record import LARGEST_SCORE, NON_RECORD, Record, is_score, track_named
+from harness.review.record import LARGEST_SCORE, NON_RECORD, Record, track_named
 from harness.review.source import named_files
 
 
@@ -15,8 +15,6 @@ def required_files(record: Record) -> None:
     rule, out, names = "A9-FILES", record.out, record.folder.names
     if not any("readme" in n.lower() for n in names):
         out.fail(rule, "README.md is missing.", "", "no README", "", "Describe method, command and results.")
-    elif "README.md" not in names:
-        out.warn(rule, "the README is not called README.md.", record.readme_file)
     if "submission.json" not in names:
         others = [n for n in names if re.search(r"submission[^/]*\.json$", n)]
         message = "submission.json is missing" + (f"; is it {others[0]}?" if others else ".")
@@ -133,6 +131,10 @@ def logs_whole(record: Record) -> None:
     if others := record.bound.others:
         shown = named_files(run.file for run in others)
         out.unknown(rule, f"{len(others)} further run(s) are not compared with the claimed ones: {shown}.")
+    elsewhere = [*record.absent_logs, *({run.file for run in record.runs} - {*record.texts})]
+    if record.official and record.runs and not (elsewhere or any(map(WORDS["a_step"].search, record.texts.values()))):
+        message, text = "no log tells of training: no step, no clock.", named_files(run.file for run in record.runs)
+        out.warn(rule, message, record.runs[0].file, text, "", "Ship the training logs too.", "likely")
     if record.bound.runs and not out.has(rule):
         out.passed(rule, f"{len(record.bound.runs)} log(s) end in a final score.")
 
@@ -191,8 +193,7 @@ def seed_set(record: Record) -> None:
     single = WORDS["few_seeds"].search(" ".join([*record.readme.raw[:60], *meta.source[:60]]))
     number = len(record.known_seeds - logged) or (int(single[0][0] in "2t") + 1 if single else 0)
     number = max(len(claimed), len(bound.runs) + len(record.absent_logs), 1 if record.runs else number)
-    scores, mean = [item.bpb.value for item in bound.scores()], record.claimed if bound.how == "mean" else None
-    if mean and len({run.key for run in bound.runs}) < len(set(scores)) and not any(is_score(mean, x) for x in scores):
+    if bound.how == "mean" and len({run.key for run in bound.runs}) < len({i.bpb.value for i in bound.scores()}):
         text = f"seeds {', '.join(str(run.seed) for run in bound.runs)}"
         out.warn(rule, "several runs of one seed go into the mean.", "", text, "", "Claim one run a seed.")
     unnamed = record.claimed is not None and not any("seed" in line.lower() for line in record.told)

@@ -9,9 +9,6 @@ from harness.review.patterns import WORDS
 from harness.review.record import Record, each
 from harness.rules import Verdict
 
-CLOCKS_APART = 60
-"""Seconds by which two clocks of one run may differ."""
-
 
 @each("training")
 def train_clock(record: Record, run: Run) -> None:
@@ -28,11 +25,6 @@ def train_clock(record: Record, run: Run) -> None:
     if spent is None:
         out.unknown(rule, "the log states no training time.", run.file)
         return
-    stated = spent.value + (eval_readings(run, record.bound.name) or (0.0,))[0]
-    if CLOCKS_APART < (run.span or 0) < stated - CLOCKS_APART:
-        message = "the time stamps of the log's own lines leave less time than it states for training and evaluation."
-        values = f"{stated:.0f} s stated", f"{run.span:.0f} s between the stamps", "Ship the log as the run wrote it."
-        out.warn(rule, message, run.place(spent), *values, "likely")
     cap, at = readings.train_cap_s, f"{spent.value:.3f} s"
     over = spent.value - cap
     if over <= 0:
@@ -190,7 +182,7 @@ def code_bytes(record: Record) -> None:
     compressed = {int(code.value) for code in logged if code.label == "compressed"}
     unlike = {size: run for size, run in ran.items() if size not in sizes}
     values = (f"{main} has {shipped:,} bytes", "Ship the file that ran, and run all seeds with it (#2124).")
-    for run in list(unlike.values())[:1] if len(ran) == 1 else ():
+    for run in list(unlike.values())[:1] if len(unlike) == len(ran) else ():
         counted = min(run["codes"], key=lambda code: abs(code.value - shipped))
         message = "the log counts a script of another size than the shipped file."
         out.warn(rule, message, run.place(counted), f"{counted.value:,.0f} bytes", *values)
@@ -229,6 +221,10 @@ def claimed_bytes(record: Record) -> None:
         message = "by the JSON's own word the claimed size is the model's, without all of the code."
         found, text = f"{claimed.value:,.0f}, {beside[0]:,.0f} of it beside the model", f"{shipped:,} bytes of code"
         out.warn(rule, message, at, found, text if shipped else "", "State model and code together.")
+    for run in record.bound.others if record.claimed is None else ():
+        if (total := run.total) and total.label and total.value > cap:
+            message = f"a run of a folder that claims no score is {total.value - cap:,.0f} bytes over the cap."
+            out.warn("A3-ARTIFACT-BYTES", message, run.place(total), f"{total.value:,.0f} bytes")
     if claimed is not None and claimed.value > cap:
         near, message = not values or max(values) > cap, "the claimed size is over the cap."
         out.add(near, "A3-ARTIFACT-BYTES", message, at, shown(claimed), f"cap {cap:,} bytes")

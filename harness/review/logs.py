@@ -10,9 +10,7 @@ import json
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import NamedTuple
 
 from harness.review.number import Number
@@ -58,7 +56,6 @@ class Run:
               longest of "step_times", and as "unread" the last line that looks like a score and is of no known form
     headed:   a heading began it, and not the first lines of a script
     last_step: none where it trained no model, and only scored one
-    span:     from the first to the last time stamp of a log that stamps its lines
     """
 
     file: str
@@ -71,7 +68,6 @@ class Run:
     last_step: int | None = None
     said: dict[str, list[Stat]] = field(default_factory=dict)
     headed: bool = False
-    span: float | None = None
 
     def __getitem__(self, name: str) -> list[Stat]:
         return self.said.get(name, [])
@@ -235,11 +231,6 @@ def read_log(name: str, text: str) -> list[Run]:
         if run.seed is None or not run.last_step:  # What only scores may print the default seed of its script.
             run.seed = run.seed if (named := seed_of_name(name)) is None else named
         run.settle()
-    lines = text.strip().split("\n")
-    first, last = (WORDS["stamp"].match(line) for line in (lines[0], lines[-1]))
-    if len(runs) == 1 and first and last:
-        with suppress(ValueError):  # such as a month 13
-            runs[0].span = (datetime.fromisoformat(last[1]) - datetime.fromisoformat(first[1])).total_seconds()
     return runs
 
 

@@ -33,11 +33,6 @@ def plain(text: str, limit: int = 300) -> str:
     return printable(text, limit)
 
 
-def place(item: Found) -> str:
-    """Where a finding is: file and line."""
-    return plain(f"{item.file}:{item.line}" if item.line else item.file)
-
-
 def _values(item: Found) -> str:
     return "; ".join(f"{n} {plain(v)}" for n, v in (("found", item.found), ("computed", item.computed)) if v)
 
@@ -63,7 +58,8 @@ def _block(report: FolderReport, told: set[str], *, show_all: bool) -> str:
     lines = [f"{plain(report.folder)}: {report.verdict.value} ({counts or 'nothing new'}; track {report.track})"]
     width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 140))
     for item in (item for item in report.findings if show_all or item.verdict in SHOWN):
-        lines.append(f"  {item.verdict.value:<7} {item.rule}  {place(item)}".rstrip())
+        place = plain(f"{item.file}:{item.line}" if item.line else item.file)
+        lines.append(f"  {item.verdict.value:<7} {item.rule}  {place}".rstrip())
         values = (_values(item), f"confidence: {item.confidence}" if item.confidence != "certain" else "")
         body = [plain(item.message), "; ".join(filter(None, values))]
         body += [f"also {plain(more, 160)}" for more in item.more[:NAMED]]

@@ -71,7 +71,7 @@ def judge_tokens(val_tokens: int) -> Finding:
     rule, near = "C4-COVERAGE", min(VARIANTS, key=lambda v: abs(v.val_tokens - val_tokens))
     if variant_of(val_tokens):
         gap = near.val_tokens - val_tokens
-        tail = f"{gap:,} in the tail" if gap >= 0 else "the whole"
+        tail = f"{gap:,} in the tail" if gap >= 0 else f"and {-gap:,} more"
         return Finding(rule, Verdict.PASS, f"{val_tokens:,} tokens: the count of {near.name} ({tail}).")
     if abs(val_tokens - LEGACY_TOKENS) <= LONGEST_WINDOW:
         return Finding(rule, Verdict.WARN, f"{val_tokens:,} tokens: the older validation set of #837.", found="legacy")

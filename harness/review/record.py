@@ -358,12 +358,13 @@ def _explanations(
     record: Record, claimed: Number, scored: list[Run], sets: list[list[Run]], plain: list[Run]
 ) -> Iterator[RunSet]:
     """Sets of runs whose scores give the claim, the likeliest first."""
+    lone = any(is_score(claimed, item.bpb.value) for run in scored for item in run.by_name.values())
     for runs in sets:
-        if len(runs) > 1 or len(scored) == 1:
+        if (len(runs) > 1 and (_distinct(runs) or not lone)) or len(scored) == 1:
             for name, items in shared_passes(runs).items():
                 if is_score(claimed, fmean(item.bpb.value for item in items)):
                     yield RunSet(runs, name, "mean" if len(runs) > 1 else "score")
-    for run in scored:
+    for run in sorted(scored, key=lambda run: not any(claimed.gives(item.bpb.value) for item in run.passes)):
         for item in reversed(run.by_name.values()):
             if is_score(claimed, item.bpb.value):
                 like = [other for other in scored if _comparable(run, other)]

@@ -48,7 +48,8 @@ def claim(record: Record) -> None:
     certain, computed, remedy = False, mean, "Claim the mean over all seeds."
     if bound.how in ("mean", "score"):
         if claimed.decimals >= ENOUGH or matches(claimed, fmean(scores)):
-            out.passed(rule, f"the claim is {kind} of the pass {bound.name}.", at, claimed.text)
+            off = "" if claimed.gives(fmean(scores)) else f", {mean}, but for less than 0.00005"
+            out.passed(rule, f"the claim is {kind} of the pass {bound.name}{off}.", at, claimed.text)
             return
         message = f"the claim has too few decimals to be compared: {kind} of the pass {bound.name} rounds to it."
         remedy = f"Claim the score with at least {ENOUGH} decimals."
@@ -186,12 +187,15 @@ def unlike(record: Record, one: Figure) -> str:
         wrong_pass = (stage == "early" or packed) and same and len(runs) == 1 and not one.given_by(same)
         of_mean = record.bound.how == "mean" and one.name in PATTERNS.fields["val_loss"] and one.seed is None
         single = of_mean and not one.given_by([fmean(pool) for pool in pools(record)])
+        readme, packed_alone = "".join(record.readme.raw), {*_known(runs, "model")} - {*totals}
+        if totals and value.whole and value.value in packed_alone and not any(f"{x:,.0f}" in readme for x in totals):
+            return f"the log has it as the model, without the code; {nearest}"
         text = f"the log has it of {'one seed, not the mean' if single else 'another pass'}; {nearest}"
         return text if wrong_pass or single else ""
     if kind == "model" and one.given_by(_known(runs, "bytes")):
         return f"the log has it as the total; {nearest}"
-    readme = record.readme.every_line if fine and one.rule == "A9-JSON-MATCH" else ()
-    told = any(n.text == value.text for line in readme for n in line.numbers)
+    lines = record.readme.every_line if fine and one.rule == "A9-JSON-MATCH" else ()
+    told = any(n.text == value.text for line in lines for n in line.numbers)
     if one.seed is None and (told or one.given_by([fmean(pool) for pool in pools(record)])):
         return ""  # What README and JSON both say is judged as the README's.
     others = [run for run in record.runs if run.seed not in (None, one.seed)] if one.seed is not None else []
