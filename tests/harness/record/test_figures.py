@@ -314,7 +314,7 @@ def test_a_training_that_the_clock_cut_short_is_no_pass(record: RunRecord, ended
 def test_the_referee_says_that_the_clock_cut_training_short(ended: str, verdict: str):
     context = SimpleNamespace(track=load_track("smoke"), training=Training(78, ended))
     spans, budgets = [SpanEntry("train", 0.0, 60.0, 90.0, "train")], [BudgetEntry("train", 60.0, 90.0)]
-    (found,) = clock_findings(context, spans, budgets)
+    (found,) = clock_findings(context, spans, budgets, [])
     assert (found.verdict, "cut training short after 78 steps" in found.message) == (verdict, ended == "clock")
 
 
@@ -325,8 +325,20 @@ def test_training_that_goes_on_while_packaging_is_named(seconds: float, budget: 
     context = SimpleNamespace(track=load_track("smoke"), training=None)
     train = SpanEntry("train", 0.0, 60.0, 90.0, "train")
     spans, budgets = [train, SpanEntry("package", 60.0, seconds, 300.0, budget)], [BudgetEntry("train", 60.0, 90.0)]
-    (found,) = clock_findings(context, spans, budgets)
+    (found,) = clock_findings(context, spans, budgets, [])
     assert (found.verdict, "a checkpoint can carry training text" in found.message) == ("WARN", said)
+
+
+@pytest.mark.rule("A1-TRAIN-CLOCK")
+@pytest.mark.parametrize(
+    ("packed", "budget", "verdict"), [(1.58, "eval", "WARN"), (1.61, "eval", "PASS"), (1.58, "train", "PASS")]
+)
+def test_a_packed_model_better_than_its_checkpoint_is_no_pass(packed: float, budget: str, verdict: str):
+    context = SimpleNamespace(track=load_track("smoke"), training=None)
+    spans = [SpanEntry("train", 0.0, 40.0, 90.0, "train"), SpanEntry("package", 40.0, 20.0, 300.0, budget)]
+    scores = [SimpleNamespace(stage="float", bpb=1.6), SimpleNamespace(stage="packed", bpb=packed)]
+    (found,) = clock_findings(context, spans, [BudgetEntry("train", 40.0, 90.0)], scores)
+    assert (found.verdict, "0.0200 bpb better than the checkpoint" in found.message) == (verdict, verdict == "WARN")
 
 
 SXM, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
