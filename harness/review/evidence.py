@@ -153,7 +153,7 @@ def coverage(record: Record, run: Run) -> None:
         message, found = "more tokens were scored than the text has.", f"{again.value:,.0f} tokens"
         out.warn("C4-SINGLE-PASS", message, run.place(again), found, shown, "Score each token once.")
     names = record.bound.name or " ".join(run.by_name)
-    own = [count for count in run["scored_tokens"] if count.label.split()[0] in names]
+    own = [count for count in run["scored_tokens"] if count.label.strip() and count.label.split()[0] in names]
     if own and (most := max(own, key=lambda item: item.value)).value < min(tokens, SUBSET_TOKENS):
         message = "a pass that counts is of a part of the text, by its own line."
         out.warn(rule, message, run.place(most), f"{most.value:,.0f} tokens", shown, "Score every token.")

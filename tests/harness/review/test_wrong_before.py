@@ -565,7 +565,7 @@ def test_the_size_of_a_seed_that_is_its_model_alone(tmp_path, code, found):
 def test_a_claimed_pass_of_a_part_of_the_text(tmp_path, tokens, found):
     folder = PublicFolder()
     for run in folder.seeds:
-        run.after = [f"quantized_sliding_window cond_mix_bpb=1.03 tokens={tokens}"]
+        run.after = [f"quantized_sliding_window cond_mix_bpb=1.03 tokens={tokens}", f"{' ' * 200}bpb=1.03 tokens=5"]
     assert grave(tmp_path, folder, "C4-COVERAGE") == found
 
 
