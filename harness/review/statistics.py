@@ -77,17 +77,17 @@ def pools(record: Record) -> list[list[float]]:
 def deviations(record: Record) -> None:
     """Deviations in the JSON against those of the logs."""
     rule, out, meta = "A8-STD", record.out, record.metadata
-    scores = final_scores(record) or [score.value for score in meta.scores]
+    told = [score.value for score in meta.scores if math.isfinite(score.value)]  # also of seeds without a log
+    scores = final_scores(record) or told
     for name in ("val_bpb_std", "val_loss_std") if len(scores) > 1 else ():
-        given = meta.number(name)
-        if given is None or given.value == 0:
+        if (given := meta.number(name)) is None or given.value == 0:
             continue
         losses = [item.loss.value for item in record.bound.scores() if item.loss]
         own = losses if "loss" in name and len(losses) > 1 else scores
         at, both = (record.json_file, meta.line(name)), f"sample {stdev(own):.8f}, population {pstdev(own):.8f}"
         divided = given.gives(pstdev(own), 0.51e-8) and not given.gives(stdev(own), 0.51e-8)
-        given_by = [] if divided else [stdev(pool) for pool in pools(record) if given.gives(stdev(pool), 0.51e-8)]
-        if given_by or is_slip(given, [stdev(own)]):
+        given_by = any(len(pool) > 1 and given.gives(stdev(pool), 0.51e-8) for pool in (*pools(record), told))
+        if (given_by and not divided) or is_slip(given, [stdev(own)]):
             out.passed(rule, "the deviation is the sample deviation.", at, given.text)
         elif divided or is_slip(given, [pstdev(own)]):
             out.warn(rule, _POPULATION, at, given.text, both, "Quote the sample deviation.")

@@ -87,6 +87,17 @@ def test_a_loss_deviation_that_is_that_of_the_bpb(tmp_path):
     assert grave(tmp_path / "x", PublicFolder(metadata={"val_loss_std": 0.0007}), "A8-STD") == ["WARN A8-STD"]
 
 
+@pytest.mark.parametrize(("std", "found"), [(0.00068, []), (0.00067, ["WARN A8-STD"])])
+def test_a_deviation_over_seeds_of_which_one_has_no_log(tmp_path, std, found):
+    scores = {"42": 1.06128183, "314": 1.06086831, "1234": 1.06220261}
+    claim = {"val_bpb": 1.06145092, "val_bpb_std": std, "seeds": [*map(int, scores)]}
+    folder = PublicFolder(metadata=claim | {"seed_results": {seed: {"val_bpb": x} for seed, x in scores.items()}})
+    folder.seeds = folder.seeds[1:]
+    for run, seed in zip(folder.seeds, ("314", "1234"), strict=True):
+        run.seed, run.bpb = int(seed), scores[seed]
+    assert grave(tmp_path, folder, "A8-STD") == found
+
+
 def test_code_bytes_of_a_second_script(tmp_path):
     folder = PublicFolder(metadata={"bytes_code": 9}, files={"train_gpt_packed.py": "x = 12345"})
     assert grave(tmp_path, folder, "A3-CODE-BYTES") == []
