@@ -184,8 +184,8 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
-    """Those that are there, each once."""
-    return tuple(path for path in dict.fromkeys(map(Path, places)) if path.exists())
+    """Those that are there, as far as this user may see, each once."""
+    return tuple(path for path in dict.fromkeys(map(Path, places)) if os.access(path, os.F_OK))
 
 
 @cache
@@ -310,7 +310,7 @@ def libraries_of(files: Iterable[Path], first: Iterable[str] = (), extra: Iterab
             continue
         looked_up.add((name, above))
         places = (Path(folder, name) for folder in (*above, *usual))  # of a name from the root on: that file itself
-        if (place := next(filter(Path.is_file, places), None)) is not None:
+        if (place := next(filter(os.path.isfile, places), None)) is not None:
             library = Path(os.path.normpath(place))
             if library not in found:
                 found.add(library)

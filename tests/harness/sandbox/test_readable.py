@@ -164,6 +164,14 @@ def test_libraries_are_found_as_the_loader_finds_them():
     assert wanted <= found
 
 
+def test_places_that_can_not_be_looked_at_are_passed_over():
+    """A Python that was moved names the folders of its old home, which may be closed; so do its programs' RPATHs."""
+    closed = "/" + "x" * 300  # too long for a name, which root can't look at either
+    assert runtime.existing((closed, STDLIB)) == (STDLIB,)
+    program = [Path(sys.executable)]
+    assert runtime.libraries_of(program, first=(closed,)) == runtime.libraries_of(program) != set()
+
+
 @pytest.mark.parametrize("damage", [0, 4, 17, 40, 63, 64, 200])
 def test_a_damaged_library_needs_nothing(tmp_path: Path, damage: int):
     data = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
