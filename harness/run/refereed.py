@@ -226,7 +226,8 @@ def nothing_half_written(run_dir: Path) -> Iterator[None]:
             words = error.message if isinstance(error, HarnessError) else error
             why = without_places(f"{getattr(error, 'rule', type(error).__name__)}: {words}")
             update(run_dir, ended=why[:REASON_CHARACTERS].rstrip(": ."))
-        clear_half_written(run_dir)
+        with suppress(OSError):  # what can't be removed must not hide why the run ended
+            clear_half_written(run_dir)
         goes_on = ""
         if kept := kept_files(run_dir):
             what = "Training and packaging are" if "artifact" in kept else "Training is"

@@ -253,6 +253,15 @@ def test_a_full_disk_is_one_clear_message_and_nothing_half_written(number: int, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_can_not_be_removed_does_not_hide_why_a_run_ended(tmp_path: Path, monkeypatch):
+    def refuse(place: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+    monkeypatch.setattr("harness.run.refereed.remove_tree", refuse)
+    with pytest.raises(CouldNotCheck, match=r"disk.* of .* is full"), nothing_half_written(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 FULL = """
 import ctypes, sys
 from pathlib import Path
