@@ -135,12 +135,10 @@ def _packages(wanted: Iterable[str], tools: bool) -> Iterator[Part]:
                     names += {canonicalize_name(requirement.name)}.difference(names)
         root = Path(str(found.locate_file("")))
         tops = {file.parts[0] for file in found.files or ()} or {name, name.replace("-", "_")}
-        tops -= {"/", "..", "__pycache__"}
+        tops = {top for top in tops - {"/", "..", "__pycache__"} if not top.endswith(".pth")}
         # of what a package says about itself only the list of plug-ins is needed, by torch and triton
         about = "" if tools else "entry_points.txt"
-        code = [
-            root / top / (about if top.endswith(".dist-info") else "") for top in sorted(tops) if top[-4:] != ".pth"
-        ]
+        code = (root / top / (about if top.endswith(".dist-info") else "") for top in sorted(tops))
         part = _code_of(f"{name} {found.version}", existing(code), tools)
         yield Part(part.name, part.paths, (root, *part.listed), part.mounts)
 
@@ -192,20 +190,22 @@ def existing(places: Iterable[str | Path]) -> tuple[Path, ...]:
 def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
     """Name, files, bytes and SHA-256 of each part, read from beginning to end, so that it is in memory afterwards.
 
+    A file of several parts, as packages that share a folder have, is read and counted in the first of them.
     The digest is of names and contents without compiled copies (``*.pyc``), whose bytes differ from one installation to
     the next; of the system's tools it is of names and sizes, which takes no minutes, and of its settings, which are
     its owner's.
     """
-    buffer, counted = bytearray(_BLOCK), []
+    buffer, counted, seen = bytearray(_BLOCK), [], set[tuple[int, int]]()
     for part in parts:
-        digest, sizes = hashlib.sha256(), dict[tuple[int, int], int]()
+        digest, sizes = hashlib.sha256(), list[int]()
         for place, path in ((above, path) for above in part.seen or part.paths for path in _files(above)):
             with contextlib.suppress(OSError):  # a link that leads nowhere, a file that only root may read
                 found = path.stat()
                 if not stat.S_ISREG(found.st_mode):
                     continue
-                known = (found.st_dev, found.st_ino) in sizes
-                sizes[found.st_dev, found.st_ino] = found.st_size
+                known = (found.st_dev, found.st_ino) in seen
+                seen.add((found.st_dev, found.st_ino))
+                sizes += [] if known else [found.st_size]
                 compiled = path.suffix == ".pyc"
                 name, length = os.fspath(path)[len(os.fspath(place.parent)) :], "" if compiled else found.st_size
                 digest.update(f"{name}\0{length}\0".encode("utf-8", "surrogateescape"))
@@ -213,7 +213,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
                     with path.open("rb", buffering=0) as file:
                         while count := file.readinto(buffer):
                             digest.update(b"" if compiled else memoryview(buffer)[:count])
-        counted.append((part.name, len(sizes), sum(sizes.values()), digest.hexdigest()))
+        counted.append((part.name, len(sizes), sum(sizes), digest.hexdigest()))
     return counted
 
 

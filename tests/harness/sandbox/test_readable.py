@@ -203,6 +203,9 @@ def test_the_inventory_counts_what_is_there(tmp_path: Path):
     ((*_, other),) = runtime.inventory((runtime.Part("other", (tmp_path / "code",)),))
     assert (files, size) == (2, 12)
     assert again == first != other
+    (tmp_path / "code" / "own.py").write_text("123")
+    parts = (part, runtime.Part("shares its folder", (tmp_path / "code",)))  # as nvidia-cublas and nvidia-cudnn do
+    assert [counts[1:3] for counts in runtime.inventory(parts)] == [(3, 21), (0, 0)]
 
 
 @ways
