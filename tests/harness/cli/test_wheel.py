@@ -19,10 +19,7 @@ def test_every_data_file_of_the_referee_is_in_the_wheel():
     assert {path for path in files - shipped if path.suffix not in {".py", *NOT_SHIPPED}} == {package / "py.typed"}
 
 
-def test_the_locked_versions_are_the_constraints():
-    def versions(name: str) -> dict[str, str]:
-        lines = (line.split()[0] for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#")
-        pairs = (line.split("==") for line in lines)
-        return {re.sub(r"[-_.]+", "-", name).lower(): version.partition("+")[0] for name, version in pairs}
-
-    assert versions("requirements.lock") == versions("constraints.txt")
+def test_every_constraint_is_one_version_with_a_digest():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    wrong = [line for line in lines if not re.fullmatch(r"#.*|[\w.-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", line)]
+    assert wrong == []
