@@ -127,8 +127,8 @@ def _openssl(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess
 
 
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:200] if lines else "no reason given"
+    line = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]  # of numbers, parts and file names
+    return ": ".join(line.split(":")[3:6:2]) or line[:200] or "no reason given"
 
 
 def extend_log(reports: Sequence[VerifyReport], log: Path) -> list[Finding]:

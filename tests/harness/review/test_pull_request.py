@@ -204,7 +204,7 @@ def test_the_check_imports_only_what_the_workflow_installs(tmp_path):
     """The core of the package, and what its dependencies ship inside."""
     workflow = (ROOT / ".github/workflows/check-records.yml").read_text()
     assert "harness/review/check_pull_request.sh" in workflow
-    assert "versions.txt\" ./.referee\n" in workflow
+    assert 'versions.txt" ./.referee\n' in workflow
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     allowed = {re.split(r"[<>=]", entry)[0] for entry in declared}
     old = PublicFolder(name="2026-04-01_Old").write(tmp_path)
