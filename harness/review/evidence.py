@@ -278,8 +278,7 @@ def words(record: Record) -> None:
                 found = text[start:].strip()[:160]
                 certain = early or (method.banned and own == "title" and record.claimed is not None)
                 message = f"the folder's own words: {method.what}"
-                if another and method.rule.startswith(("C2", "C3")):
-                    message = f"{message}; not in the claimed pass, {record.bound.name}, for all that the logs say."
-                    record.out.unknown(method.rule, message, (file, line))
-                else:
-                    record.out.add(certain, method.rule, f"{message}.", (file, line), found, "", remedy, "likely")
+                if elsewhere := another and method.rule.startswith(("C2", "C3")):
+                    message += f"; not in the claimed pass, {record.bound.name}, for all that the logs say"
+                verdict = Verdict.UNKNOWN if elsewhere else certain
+                record.out.add(verdict, method.rule, f"{message}.", (file, line), found, "", remedy, "likely")

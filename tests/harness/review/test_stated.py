@@ -617,3 +617,10 @@ def test_sizes_tokens_and_two_scores_in_lines_of_other_words(tmp_path, code, nam
     assert [i.rule for i in report.findings if i.verdict is Verdict.WARN and i.rule == "A3-CODE-BYTES"] == [
         named
     ] * bool(named)
+
+
+@pytest.mark.parametrize(
+    ("date", "named"), [("2026-04-06", False), ("2026-02-30", True), ("2026-04-07T01:00:00Z", True)]
+)
+def test_the_date_is_that_of_the_folder_s_name(tmp_path, date, named):
+    assert bool(grave(tmp_path, metadata(date=date), "A9-METADATA")) is named
