@@ -80,10 +80,9 @@ def render_board(judged: list[Judged], title: str) -> str:
     low, high = min(shown) - 0.1 * (max(shown) - min(shown)), max(scores)
     paths = {name: _steps(points, days, low, high) for name, points in lines.items()}
     counts: dict[str, Counter[str]] = {}
-    for item in judged:
-        for finding in item.report["findings"]:
-            if finding["verdict"] in ("FAIL", "WARN", "ERROR"):
-                counts.setdefault(finding["rule"], Counter())[finding["verdict"]] += 1
+    for rule, verdict in ((found["rule"], found["verdict"]) for item in judged for found in item.report["findings"]):
+        if verdict in ("FAIL", "WARN", "ERROR"):
+            counts.setdefault(rule, Counter())[verdict] += 1
     folders = []
     for line, item in zip(rows, judged, strict=True):
         found = [_short(f) for f in item.report["findings"] if f["verdict"] != "PASS"]

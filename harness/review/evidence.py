@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, product
+from itertools import product
 from operator import itemgetter
 
 from harness.fineweb import VARIANTS
@@ -18,7 +18,7 @@ from harness.rules import Verdict
 _UNTRAINED = {"sp1024": math.log(1024), "sp8192": math.log(8192)}
 """Nats a token of a model that knows nothing: they tell the vocabulary."""
 _COUNT_BYTES = "Count the UTF-8 bytes of the raw documents; compare the table with decoded text."
-_OF_RECORDS = ("A1-HARDWARE", "A2-EVAL-CLOCK")
+_OF_RECORDS = ("A1-HARDWARE", "A2-EVAL-CLOCK", "A8-MARGIN")
 _GAINED = """windows and adaptation on scored tokens have given at most 0.05. Scores taken after training on the same \
 tokens, or probabilities that don't sum to one, would look like this."""
 _PROVE = "Show that each token is scored once, before it is trained on, by a normalised probability and all its bytes."
@@ -77,7 +77,7 @@ def byte_count(record: Record, run: Run) -> None:
 
 def scored_alike(record: Record) -> None:
     """The claimed passes of the seeds: scored in one way, and with one count of bytes."""
-    bound, remedy = record.bound, "Score every seed in one way, with one script on one text."
+    bound, meta, remedy = record.bound, record.metadata, "Score every seed in one way, with one script on one text."
     pairs = [(run, item) for run in bound.runs if (item := run.by_name.get(bound.name) or run.final)]
     for run, item in pairs[1:]:
         first, own = dict(pairs[0][1].how), dict(item.how)
@@ -85,8 +85,11 @@ def scored_alike(record: Record) -> None:
             values = f"{key} = {own[key]}", f"{first[key]} in {pairs[0][0].file}:{pairs[0][1].line}"
             message = f"{key} of the pass {item.name} differs between the claimed runs."
             record.out.warn("A8-SAME-CONFIG", message, run.place(item), *values, remedy)
-    stated = islice(_stated(record), (not record.metadata.loss_is_bpb) if record.runs else None)
-    told = [*((item.loss, item.bpb, run.place(item)) for run, item in pairs), *stated]
+    told = [(item.loss, item.bpb, run.place(item)) for run, item in pairs]
+    stated = meta.number("val_loss"), record.claimed  # which may be cut, or filled up with zeros
+    loss, bpb = (n and replace(n, half=0.1 ** len(n.text.rstrip("0").partition(".")[2])) for n in stated)
+    if bpb and not meta.loss_is_bpb:
+        told.append((loss, bpb, (record.json_file, meta.line("val_loss"))))
     ratios = [(loss.value / bpb.value, loss, bpb, at) for loss, bpb, at in told if loss and bpb and bpb.low > 0]
     ratios = sorted((ratio for ratio in ratios if 0 < ratio[0] < math.inf), key=itemgetter(0))
     for (_, less, many, other), (_, more, few, at) in zip(ratios[:1], ratios[-1:], strict=True):
@@ -94,18 +97,6 @@ def scored_alike(record: Record) -> None:
             message = "loss over bpb is not one ratio, beyond rounding: not one count of bytes, pass or model."
             values = f"loss {more.text}, bpb {few.text}", f"loss {less.text}, bpb {many.text} in {other[0]}"
             record.out.warn("A7-BYTES", message, at, *values, remedy)
-
-
-def _stated(record: Record) -> Iterator[tuple[Number | None, Number | None, tuple[str, int]]]:
-    """Loss and bpb of the JSON, and of the README's columns over seeds whose names differ by the unit alone."""
-    told = record.metadata.number("val_loss"), record.claimed  # which may be cut, or filled up with zeros
-    loss, bpb = (n and replace(n, half=0.1 ** len(n.text.rstrip("0").partition(".")[2])) for n in told)
-    yield loss, bpb, (record.json_file, record.metadata.line("val_loss"))
-    for one, other in product(record.readme.columns, repeat=2):
-        names = {WORDS["unit_word"].sub("", column.name.lower()) for column in (one, other)}
-        if one.table is other.table and (one.kind, other.kind) == ("nats", "bpb") and len(names) == 1:
-            at = (record.readme_file, one.table.line)
-            yield from ((loss, bpb, at) for loss, bpb in zip(one.values, other.values, strict=True))
 
 
 def by_name(record: Record) -> None:
@@ -283,11 +274,11 @@ def words(record: Record) -> None:
                 seen.add(method.what)
                 if record.out.has(method.beside) or not _is_meant(record, method):
                     continue
-                found, remedy = text[max(0, hit.start() - 60) :].strip()[:160], "Say why it is within the rules."
+                start, remedy = text.rfind(" ", 0, max(hit.start() - 60, 0)) + 1, "Say why it is within the rules."
+                found = text[start:].strip()[:160]
                 certain = early or (method.banned and own == "title" and record.claimed is not None)
                 message = f"the folder's own words: {method.what}"
-                if another and method.rule.startswith(("C2", "C3")):
-                    message = f"{message}; not in the claimed pass, {record.bound.name}, for all that the logs say."
-                    record.out.unknown(method.rule, message, (file, line))
-                else:
-                    record.out.add(certain, method.rule, f"{message}.", (file, line), found, "", remedy, "likely")
+                if elsewhere := another and method.rule.startswith(("C2", "C3")):
+                    message += f"; not in the claimed pass, {record.bound.name}, for all that the logs say"
+                verdict = Verdict.UNKNOWN if elsewhere else certain
+                record.out.add(verdict, method.rule, f"{message}.", (file, line), found, "", remedy, "likely")

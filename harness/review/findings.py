@@ -9,6 +9,7 @@ import msgspec
 
 from harness.errors import ExitCode, UsageError
 from harness.fineweb import CAP_BYTES, CEILING, FLOOR
+from harness.review.number import read_numbers
 from harness.review.patterns import PATTERNS
 from harness.rules import SEVERITY, Verdict, catalogue
 
@@ -128,7 +129,8 @@ class Findings:
     def merged(self) -> list[Found]:
         """One finding a rule and verdict, gravest first; further places of it stand in ``more``.
 
-        A WARN of a rule that FAILs goes into the FAIL; PASS and UNKNOWN are dropped beside a graver verdict.
+        A WARN of a rule that FAILs goes into the FAIL; PASS and UNKNOWN are dropped beside a graver verdict. A PASS
+        shows the largest clock or size.
         """
         groups: dict[str, list[Found]] = {}
         for item in dict.fromkeys(self.items):
@@ -138,6 +140,8 @@ class Findings:
             items.sort(key=lambda item: (SEVERITY.index(item.verdict), item.file, item.line))
             worst = items[0].verdict
             kept = [i for i in items if i.verdict is worst or (worst is Verdict.FAIL and i.verdict is Verdict.WARN)]
+            if worst is Verdict.PASS:  # of several runs the one with the largest figure
+                kept.sort(key=lambda item: max((n.value for n in read_numbers(item.found)), default=0), reverse=True)
             head, more = kept[0], tuple(_short(item, kept[0]) for item in kept[1 : MAX_MORE + 1])
             out.append(msgspec.structs.replace(head, more=more if worst is not Verdict.PASS else ()))
         return sorted(out, key=lambda item: (SEVERITY.index(item.verdict), item.rule))

@@ -14,11 +14,11 @@ from harness.review.source import FOLDER_SECONDS
 from harness.rules import Verdict
 
 CHECKS: tuple[Check, ...] = (
-    *(formal.hardware, limits.train_clock, limits.calibration, limits.eval_clock, limits.artifact, limits.code_bytes),
-    *(limits.claimed_bytes, score.last_pass, evidence.byte_count, evidence.by_name),
+    *(formal.hardware, limits.train_clock, limits.calibration, limits.eval_clock, limits.eval_table, limits.artifact),
+    *(limits.code_bytes, limits.claimed_bytes, score.last_pass, evidence.byte_count, evidence.by_name),
     *(evidence.coverage, evidence.gain, evidence.scored_alike),
-    *(evidence.marks, evidence.plausible, evidence.words),
-    *(score.selected, score.claim, score.figures, score.model, score.headline, score.margin),
+    *(evidence.marks, evidence.plausible, score.margin, evidence.words),
+    *(score.selected, score.claim, score.figures, score.model, score.headline),
     *(formal.required_files, formal.fields, formal.track, formal.logs_whole, formal.same_config),
     *(formal.seed_set, statistics.stated, statistics.deviations, statistics.tests),
     *(code.absent, code.patterns, code.preparation, code.uncounted),
@@ -74,8 +74,6 @@ def facts_of(record: Record) -> tuple[dict[str, float | int | str | None], dict[
     """The main figures of a folder, for the summary table; and the claimed ones as they are written."""
     bound, meta = record.bound, record.metadata
     finals = statistics.final_scores(record)
-    totals = [int(run.total.value) for run in bound.sized if run.total]
-    trains = [run.train_time.value for run in bound.training if run.train_time]
     evals = [found[0] for run in bound.runs if (found := limits.eval_readings(run, bound.name))]
     claimed = meta.number("val_bpb")
     written = {name: number.text for name in ("val_bpb", "bytes_total") if (number := meta.number(name))}
@@ -84,8 +82,8 @@ def facts_of(record: Record) -> tuple[dict[str, float | int | str | None], dict[
         "logged_mean_bpb": round(fmean(finals), 8) if finals else None,
         "logged_std_bpb": round(stdev(finals), 8) if len(finals) > 1 else None,
         "seeds": len(bound.runs),
-        "largest_bytes": max(totals, default=None),
-        "longest_train_s": max(trains, default=None),
+        "largest_bytes": max((int(run.total.value) for run in bound.sized if run.total), default=None),
+        "longest_train_s": max((run.train_time.value for run in bound.training if run.train_time), default=None),
         "longest_eval_s": round(max(evals), 3) if evals else None,
     }
     return facts, written

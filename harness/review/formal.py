@@ -2,6 +2,7 @@
 
 import math
 import re
+from calendar import timegm
 
 from harness.review.jsonfile import is_number, shown
 from harness.review.number import Number
@@ -81,6 +82,11 @@ def fields(record: Record) -> None:
             out.warn(rule, f"{name} still holds a placeholder.", at, shown(value))
         elif numeric and not is_number(written):
             out.warn(rule, f"{name} is not a number.", at, shown(written))
+    told = re.findall(r"(?m)^(20\d\d)-(0[1-9]|1[0-2])-(\d\d)", f"{record.folder.name}\n{meta.text('date')}")
+    days = [timegm((*map(int, day), 0, 0, 0)) // 86_400 for day in told]
+    if len(days) == 2 and abs(days[0] - days[1]) > 1:  # one is the time zone
+        at = (record.json_file, meta.line("date"))
+        out.warn(rule, "the date is not that of the folder's name.", at, meta.text("date"), record.folder.name[:10])
     if meta.loss_is_bpb:
         message = "val_loss holds a bpb, not nats a token"
         message += ", and no val_bpb is there." if meta.spelt.get("val_bpb") == "val_loss" else "."

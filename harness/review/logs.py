@@ -19,6 +19,8 @@ from harness.review.patterns import PATTERNS, WORDS
 MAX_LINE, MAX_KEPT, MAX_RUNS = 1_000, 400, 40
 RAW_MODEL_BYTES = 4e7
 """An unlabelled total from this size on is the uncompressed model's."""
+MOST_CODE = 1e6
+"""By so much at most a total exceeds the packed model that it counts."""
 BITS_PER_NAT = 1.4426950408889634
 
 
@@ -90,8 +92,9 @@ class Run:
     def total(self) -> Stat | None:
         """The submission's size as the log states or adds it; an unlabelled total is the uncompressed model's."""
         labelled = [item for item in self["totals"] if item.label]
-        small = [item for item in self["totals"] if item.value < RAW_MODEL_BYTES and not self.packed]
         model, code = self.model_and_code
+        room = (model.value, model.value + MOST_CODE) if model else (0, RAW_MODEL_BYTES)
+        small = [item for item in self["totals"] if room[0] < item.value < room[1]]
         added = [Stat("model + code", model.value + code.value, model.line)] if model and code else []
         return next(reversed(labelled or small or added), None)
 
@@ -171,6 +174,9 @@ class Run:
 
     def settle(self) -> None:
         """Of each pass the last scoring, with the digits of its exact line and the time of whichever printed it."""
+        total, model = self.total, self.model_and_code[0]  # which tell a code size that no line states
+        if total and model and not self["codes"] and 0 < total.value - model.value < MOST_CODE:
+            self.said["codes"] = [Stat("total - model", total.value - model.value, total.line)]
         full = [item for item in self.passes if not WORDS["summary"].search(item.name)]
         self.passes = full or self.passes  # Where a pass has a line of its own, a summary only repeats it.
         merged: dict[str, Pass] = {}

@@ -48,8 +48,7 @@ def as_text(reports: list[FolderReport], *, show_all: bool = False) -> str:
     """One block a folder, and for several a table sorted by gravity; why and way out of a rule stand once."""
     told: set[str] = set()
     blocks = [_block(report, told, show_all=show_all) for report in reports]
-    if len(reports) > 1:
-        blocks.append(summary(reports))
+    blocks += [summary(reports)] if len(reports) > 1 else []
     return "\n\n".join(blocks)
 
 
@@ -121,11 +120,10 @@ def as_json(reports: list[FolderReport], readings: Readings) -> str:
 def as_annotations(reports: list[FolderReport]) -> str:
     """GitHub workflow commands: errors for FAIL, warnings for WARN, notices for UNKNOWN."""
     lines = []
-    for report in reports:
-        for item in (item for item in report.findings if item.verdict in LEVELS):
-            path = _escaped(plain(f"{report.folder.rstrip('/')}/{item.file}".rstrip("/")), properties=True)
-            line, level = f",line={item.line}" if item.line else "", LEVELS[item.verdict].replace("note", "notice")
-            lines.append(f"::{level} file={path}{line},title={item.rule}::{_escaped(_sentence(item))}")
+    for report, item in ((of, item) for of in reports for item in of.findings if item.verdict in LEVELS):
+        path = _escaped(plain(f"{report.folder.rstrip('/')}/{item.file}".rstrip("/")), properties=True)
+        line, level = f",line={item.line}" if item.line else "", LEVELS[item.verdict].replace("note", "notice")
+        lines.append(f"::{level} file={path}{line},title={item.rule}::{_escaped(_sentence(item))}")
     return "\n".join(lines)
 
 

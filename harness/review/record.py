@@ -285,6 +285,9 @@ def _load_logs(record: Record) -> None:
             if mark not in seen:
                 seen.add(mark)
                 record.runs.append(run)
+    if not record.runs:  # what an excerpt cut off may hold them, where it was long enough for a log
+        here, listed = record.folder.sizes, record.folder.listing
+        record.absent_logs += [n for n in names if n in here and listed.get(n, 0) > max(4_000, 2 * here[n])]
     record.runs.sort(key=lambda run: (run.file, run.first_line))
 
 

@@ -3,13 +3,11 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, product, takewhile
+from itertools import accumulate, product
 from statistics import fmean, stdev
-from typing import Any
 
-from harness.review.jsonfile import JsonProblem, Metadata, is_number, parse_json, shown
+from harness.review.jsonfile import Metadata, is_number, shown
 from harness.review.logs import Run, alike
 from harness.review.number import Number, read_numbers, student_tail
 from harness.review.patterns import PATTERNS, WORDS, first_of
@@ -22,6 +20,7 @@ _TIMES = {"train": 0.011, "eval": 1.0, "pace": 0.0005}
 _TOP, _NEAR = 25, 45
 """Lines within which a README states its own score; characters between a word and the number that it is about."""
 _SHAPE = (("num_layers", "model_dim"), ("n_layer", "n_embd"), ("layers", "dim"))
+_BASELINE = "17059912", {"num_layers": ("9", 0), "model_dim": ("512", 0), "mlp_mult": ("2", 0)}
 LARGEST_RATIO = 2.6
 """Nats a token for one bit a byte, with the largest of the published vocabularies."""
 _BY_SCRIPT = "Copy the figures from the logs by script."
@@ -235,23 +234,6 @@ def of_json(record: Record, meta: Metadata) -> Iterator[Figure]:
             yield one
 
 
-def of_others(record: Record) -> Iterator[Figure]:
-    """Figures of further JSON files, where a score beside them tells their run."""
-    for name in sorted(n for n in record.folder.sizes if n.endswith(".json") and n != record.json_file)[:20]:
-        nodes: list[Any] = []
-        with suppress(JsonProblem):
-            nodes = [[parse_json(record.folder.read(name, record.out) or b"null")]]
-        for node in takewhile(lambda _: not record.folder.late(), nodes):  # which grows while it is gone through
-            inner = node.values() if isinstance(node, dict) else node
-            nodes += [item for item in inner if isinstance(item, dict | list)]
-            numbers = [(k, _kind(k), n) for k, n in node.items() if is_number(n)] if isinstance(node, dict) else []
-            scores = [number for _, kind, number in numbers if kind == "bpb" and number.decimals > ENOUGH]
-            runs = [run for run in record.runs if run.final and any(x.gives(run.final.bpb.value) for x in scores)]
-            for key, kind, number in numbers if len(runs) == 1 else ():
-                if kind in ("model", "code", "steps") or (kind == "bytes" and "bytes" in key):
-                    yield Figure("A9-JSON-MATCH", (name, 0), key, kind, number, runs)
-
-
 def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
     """Cells of its tables over seeds, and key facts (a two-column row, a list entry)."""
     rule, file = "A9-README-MATCH", record.readme_file
@@ -296,7 +278,7 @@ def of_readme(record: Record, readme: Document) -> Iterator[Figure]:
 def figures(record: Record) -> None:
     """What JSON and README state against what the runs say. A key fact is compared with what is near it alone."""
     out = record.out
-    for one in (*of_json(record, record.metadata), *of_others(record), *of_readme(record, record.readme)):
+    for one in (*of_json(record, record.metadata), *of_readme(record, record.readme)):
         if record.folder.late() or not math.isfinite(one.shown) or not (near := unlike(record, one)):
             continue
         known = _known(one.runs, "bytes" if one.kind == "model" else one.kind)
@@ -332,14 +314,19 @@ def model(record: Record) -> None:
         told += [((key,), (hit[1],), number) for key, hit in hits if hit and not WORDS["other_value"].search(line)]
     stated = {key: (f"{value.value:g}", 0) for key, value in meta.raw.items() if is_number(value)}
     sources = [stated, *(run.settings for run in record.bound.any)]
+    # What no setting says: the number of the last layer with XSA, and the baseline's count of parameters.
+    known = [{"num_layers": (f"{i.value + 1:g}", i.line)} for run in record.bound.any for i in run["last_layers"]]
+    known += [_BASELINE[1] for run in record.bound.any if run.settings.get("model_params", ("",))[0] == _BASELINE[0]]
     for keys, on in dict.fromkeys((keys, value == ("on",)) for keys, value, _ in told):
-        ran = [(*(source[key][0] for key in keys),) for source in sources if {*keys} <= {*source}]
+        of_keys = [[(*(of[key][0] for key in keys),) for of in some if {*keys} <= {*of}] for some in (sources, known)]
+        ran = of_keys[0] or of_keys[1]
         values = [(value, number) for of, value, number in told if of == keys and on == (value == ("on",))]
         ran = [] if on and not all(WORDS["off_value"].fullmatch(one[0]) for one in ran) else ran
         if ran and not any(all(map(alike, one, of)) for one, _ in values for of in ran):
             value, number = values[0]
             at = (record.readme_file, number) if 0 < number <= len(readme.raw) else record.json_file
             found, logged = (", ".join(f"{k}: {v}" for k, v in zip(keys, of, strict=True)) for of in (value, ran[0]))
+            logged += "" if of_keys[0] else ", by the number of the last layer or of the parameters"
             message = "the model of the README, a name or a title is none of the logs' or of the JSON."
             record.out.warn("A9-README-MATCH", message, at, found, logged, "Ship this model's logs.", "likely")
 
@@ -366,11 +353,9 @@ def selected(record: Record) -> None:
             early, packed = cells.get("early"), cells.get("quant")
             if early and packed and is_score(early, claimed.value) and packed.low > claimed.value + 5e-4:
                 record.out.warn(rule, "the claim is the score before packing.", at, claimed.text, packed.text)
-    columns = [one for one in readme.columns if one.kind == "bpb"]
-    own = [one for one in columns if not WORDS["other_table"].search(readme.above(one.table.line))]
-    lists = {f"{one.name}, README line {one.table.line}": one.values for one in own}
-    pools = {"submission.json": listed, **{where: [n.value for n in numbers] for where, numbers in lists.items()}}
-    pools = {where: pool for where, pool in pools.items() if len(pool) > 1}
+    own = (c for c in readme.columns if c.kind == "bpb" and not WORDS["other_table"].search(readme.above(c.table.line)))
+    pools = {"submission.json": listed} if len(listed) > 1 else {}
+    pools |= {f"{one.name}, README line {one.table.line}": [n.value for n in one.values] for one in own}
     if any(is_score(claimed, fmean(pool)) for pool in pools.values()):
         return
     for where, pool in pools.items():
@@ -399,10 +384,6 @@ def margin(record: Record) -> None:
             rate, called = rates.get(n.kind, 1), "the README's SOTA, record or base"
             if n.value * rate > 0.6 * value and not any(is_score(n, x) for x in own):
                 rivals.append((n.value * rate, at, f"{value / rate:.8g}", n.text, called))
-        hit = WORDS["own_gain"].search(line.text) if contests else None
-        if hit:
-            best = value + float(hit[1]) * (1 if hit[2][0] in "bB" else least / nats)
-            rivals.append((best, at, hit[0], f"{least:.4f} bpb", "the record, by the README's own figure,"))
         of = {kind: [n for n in line.numbers if n.kind == kind] for kind in ("nats", "bpb")}
         for gain, base in product(of["nats"], of["bpb"]) if claimed else ():
             if claimed and abs(abs(base.value - claimed.value) - abs(gain.value)) < gain.step < abs(gain.value):

@@ -111,14 +111,14 @@ def check_against(record: Record, path: Path) -> None:
         message = f"logs that are byte for byte those of {path.name}."
         record.out.warn("A9-LOG", message, copied[0], ", ".join(copied), "", "Ship the logs of your own runs.")
     new, old = final_scores(record), final_scores(before)
-    runs = [run for run in record.bound.runs if run.one("val_tokens") and run.final and run.final.loss]
-    final, counted = (runs[0].final, runs[0].one("val_tokens")) if runs else (None, None)
-    if len(new) < 2 or len(old) < 2 or final is None or final.loss is None or counted is None:
-        found = f"found {len(new)}, {len(old)} and {len(runs)} such log(s)"
+    counted = ((run.one("val_tokens"), run.final) for run in record.bound.runs)
+    texts_of = [(int(n.value), item.loss.value / item.bpb.value) for n, item in counted if n and item and item.loss]
+    if len(new) < 2 or len(old) < 2 or not texts_of:
+        found = f"found {len(new)}, {len(old)} and {len(texts_of)} such log(s)"
         text = f"--against needs two scores a side, and a log with val_tokens, loss and bpb; {found}."
         raise UsageError(text, remedy="Give folders with logs of two seeds or more, as the script printed them.")
-    tokens, readings = int(counted.value), record.readings
-    whole = Text(tokens, round(final.loss.value / LN2 * tokens / final.bpb.value))
+    (tokens, rate), readings = texts_of[0], record.readings
+    whole = Text(tokens, round(rate / LN2 * tokens))
     margin = to_bpb(readings.margin_nats, readings.margin_unit, whole)
     plain, strict = welch(new, old), welch(new, old, margin=margin)
     results = [f"t = {test.statistic:.3f}, df = {test.df:.3f}, p = {test.p:.4g}" for test in (plain, strict)]

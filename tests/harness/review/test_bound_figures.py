@@ -228,12 +228,6 @@ PAIRS = {name: (rule, Verdict.WARN, *folders) for name, (rule, *folders) in WARN
         made(metadata={"bytes_total": 9_000_000, "bytes_model": 9_000_000}, files=NO_LOGS),
         made(metadata={"bytes_total": 9_050_123, "bytes_model": 9_000_000}, files=NO_LOGS),
     ),
-    "a gain below what a record needs": (
-        "A8-MARGIN",
-        Verdict.WARN,
-        made("# Record: X\n\nMerged: 1.0810. Delta: **-0.0004 BPB**.\n"),
-        made("# Record: X\n\nMerged: 1.0910. Delta: **-0.0104 BPB**.\n"),
-    ),
     "another vocabulary than the name's": (
         "A9-README-MATCH",
         Verdict.WARN,

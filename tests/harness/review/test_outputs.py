@@ -167,7 +167,7 @@ def test_a_baseline_made_by_name_holds_for_the_folder_that_one_is_in(folders, tm
 
 
 def test_findings_of_one_rule_are_one_and_why_is_told_once(folders, tmp_path):
-    folder = PublicFolder(name="2026-04-08_Three")
+    folder = PublicFolder(name="2026-04-04_Three")
     for seed in folder.seeds:
         seed.train_ms = 601_153
     text = run(folders[2], str(folder.write(tmp_path))).output

@@ -215,8 +215,6 @@ def test_a_json_that_contradicts_itself_or_the_script_needs_no_log(tmp_path, rul
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("Beats the merged SOTA (1.0900) by **0.0009 BPB**.", "by less"),
-        ("Beats the merged SOTA (1.0900) by **0.0095 BPB**.", ""),
         ("The schedule was strong enough to beat `1.0810`.", "by less"),
         ("The schedule was strong enough to beat `1.0930`.", ""),
         ("Delta to PR #1 (1.0900 BPB): -0.0095 nats.", "called nats"),
@@ -306,22 +304,6 @@ def test_evaluations_that_print_no_loss_are_summed_once(tmp_path):
     (found,) = grave(tmp_path, folder, "A2-EVAL-CLOCK")
     assert "all passes 625.6 s" in found.found  # 5.6 + 160 + 160 + 300
     assert grave(tmp_path / "again", folder, "C4-SINGLE-PASS")
-
-
-@pytest.mark.parametrize(
-    ("figures", "named"),
-    [
-        ({"final_val_bpb": 1.08010000, "bytes_total": 15_996_305}, True),
-        ({"final_val_bpb": 1.08010000, "stop_step": 5_000, "bytes_model": 15_900_000}, False),
-        ({"final_val_bpb": 1.08010000, "bytes_total_estimate": 15_996_305}, False),
-        ({"final_val_bpb": 1.12345678, "bytes_total": 15_996_305}, False),  # of a run that has no log here
-    ],
-)
-def test_a_second_json_file_says_of_a_run_what_its_log_says(tmp_path, figures, named):
-    text = json.dumps({"runs": [figures]})
-    text = text.replace("1.0801", "1.08010000")
-    found = grave(tmp_path, PublicFolder(files={"results.json": text}), "A9-JSON-MATCH")
-    assert [i.file for i in found] == ["results.json"] * named
 
 
 @pytest.mark.parametrize(
@@ -537,3 +519,108 @@ def test_logs_that_tell_no_seed_are_of_one_script(tmp_path, size, named):
         run.code_bytes = run.code_bytes or len(SCRIPT)
         folder.files |= {f"train_seed{run.seed}.log": None, f"log{i}.txt": run.log("modern").replace("seed:", "at:")}
     assert bool(grave(tmp_path, folder, "A8-SAME-CODE")) is named
+
+
+@pytest.mark.parametrize(
+    ("said", "printed", "named"),
+    [
+        ("- **Layers:** 9", "XSA:last_4 active_layers:[7, 8, 9, 10]", "num_layers: 11"),
+        ("- **Layers:** 11", "XSA:last_4 active_layers:[7, 8, 9, 10]", ""),
+        ("| Layers | 11 (512d) |", "model_params:17059912", "num_layers: 9"),
+        ("- **MLP:** 3x expansion", "model_params:17059912", "mlp_mult: 2"),
+        ("- **Layers:** 9\n- **MLP:** 2x", "model_params:17059912", ""),
+        ("- **Layers:** 11 in PR #7", "model_params:17059912", ""),
+    ],
+)
+def test_the_model_of_the_readme_is_that_of_logs_without_its_settings(tmp_path, said, printed, named):
+    folder = PublicFolder(family="classic")
+    for run in folder.seeds:
+        run.parameters, run.extra = 17_059_912 if "params" in printed else 26_993_756, [printed]
+    folder.files["README.md"] = f"# X\n\nval_bpb: 1.0805\n\n{said}\n"
+    found = grave(tmp_path, folder, "A9-README-MATCH")
+    assert [named in i.computed for i in found] == [True] * bool(named)
+
+
+@pytest.mark.parametrize(("sliding", "track", "named"), [(93, "10min_16mb", 1), (40, "10min_16mb", 0), (93, "x", 0)])
+def test_a_total_of_evaluations_leaves_no_row_out(tmp_path, sliding, track, named):
+    rows = f"| Training | 600s |\n| Sliding window | ~{sliding}s |\n| Score-first TTT | ~302s |\n| SLOT | ~255s |\n"
+    folder = PublicFolder(track=f"track_{track}".replace("_x", "_non_record_16mb"), metadata={"track": None})
+    folder.files["README.md"] = f"{readme()}\n| Stage | Time |\n|---|---|\n{rows}| **Total eval** | **~557s** |\n"
+    assert [i.computed for i in grave(tmp_path, folder, "A2-EVAL-CLOCK")] == ["93 + 302 + 255 = 650 s"] * named
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("This is a **pure reproduction study** of PR #1.", True),
+        ("No new techniques are introduced.", True),
+        ("A reproduction of PR #1 came first; SmearGate is new.", False),
+    ],
+)
+def test_a_reproduction_is_no_record(tmp_path, words, named):
+    folder = PublicFolder(files={"README.md": f"{readme()}\n{words}\n"})
+    found = grave(tmp_path, folder, "A8-MARGIN")
+    assert any("reproduction" in text for i in found for text in (i.message, *i.more)) is named
+
+
+def test_a_pass_shows_the_largest_size_and_clock(tmp_path):
+    folder = PublicFolder()
+    folder.seeds[1].model_bytes, folder.seeds[2].train_ms, folder.seeds[1].eval_ms = 15_990_000, 588_090, 400_000
+    found = {i.rule: i.found for i in check_folder(folder.write(tmp_path)).findings}
+    assert found["A3-ARTIFACT-BYTES"] == f"{15_990_000 + len(SCRIPT):,} bytes"
+    assert found["A1-TRAIN-CLOCK"] == "588.090 s"
+    assert found["A2-EVAL-CLOCK"].startswith("scorer 400.0 s")
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(144_569, Verdict.UNKNOWN), (145, Verdict.WARN)])
+def test_what_an_excerpt_cut_off_a_log_is_unknown(tmp_path, size, verdict):
+    listing = {f"train_seed{n}.log": {"bytes": size, "sha256": "0" * 64} for n in (1, 2, 3)}
+    folder = PublicFolder(files=dict.fromkeys(listing, "exitcode: 1\n") | {"FILES.json": json.dumps(listing)})
+    assert [i.verdict for i in check_folder(folder.write(tmp_path)).findings if i.rule == "A9-FILES"] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("key", "own", "named"),
+    [("artifact_bytes_mean", True, ""), ("artifact_bytes_mean", False, "mean"), ("bytes_total", True, "mean")],
+)
+def test_a_mean_size_may_be_called_one(tmp_path, key, own, named):
+    folder = PublicFolder()
+    folder.seeds[1].model_bytes += 300
+    sizes = {run.seed: run.model_bytes + len(SCRIPT) for run in folder.seeds}
+    results = {seed: {"artifact_bytes": size} if own else {"steps": 5000} for seed, size in sizes.items()}
+    folder.metadata = {"bytes_total": None, "seed_results": results} | {key: sizes[1] + 100}
+    found = grave(tmp_path, folder, "A3-CLAIMED-BYTES")
+    assert [named in i.message for i in found] == [True] * bool(named)
+
+
+def test_one_seed_has_no_mean_size(tmp_path):
+    claim = {"val_bpb": 1.0801, "bytes_total": 15_800_000, "val_bpb_std": None, "val_loss": None}
+    folder = metadata(**claim, seeds=[1], seed_results={"1": {"artifact_bytes": 15_800_000}})
+    folder.files = {"README.md": "# X\n\nval_bpb: 1.0801\n", "train_seed2.log": None, "train_seed3.log": None}
+    (found,) = grave(tmp_path, folder, "A3-CLAIMED-BYTES")
+    assert "the claimed size is in no log" in found.more[0]
+
+
+@pytest.mark.parametrize(("code", "named"), [(0, ""), (431, "A3-CODE-BYTES")])
+def test_sizes_tokens_and_two_scores_in_lines_of_other_words(tmp_path, code, named):
+    folder = PublicFolder(family="classic", metadata={"val_bpb": 1.0805, "val_loss": None})
+    for run in folder.seeds:
+        run.code_bytes = len(SCRIPT) + code
+        lines = run.log("classic").replace("val_loader:shards pattern=", "val:").split("\n")
+        kept = [line for line in lines if not line.startswith(("Code size", "Total submission size:"))]
+        text = "\n".join(kept).replace("submission size int8+zlib:", "submission size:")
+        text = text.replace("roundtrip_exact val_loss", "roundtrip_exact model_val_loss")
+        folder.files[f"train_seed{run.seed}.log"] = text.replace(" val_bpb:1.080", " model_val_bpb:1.080")
+    report = check_folder(folder.write(tmp_path))
+    verdicts = {i.rule: i.verdict for i in report.findings}
+    assert verdicts["C4-COVERAGE"] is verdicts["A3-ARTIFACT-BYTES"] is verdicts["A7-BYTES"] is Verdict.PASS
+    assert [i.rule for i in report.findings if i.verdict is Verdict.WARN and i.rule == "A3-CODE-BYTES"] == [
+        named
+    ] * bool(named)
+
+
+@pytest.mark.parametrize(
+    ("date", "named"), [("2026-04-06", False), ("2026-02-30", True), ("2026-04-07T01:00:00Z", True)]
+)
+def test_the_date_is_that_of_the_folder_s_name(tmp_path, date, named):
+    assert bool(grave(tmp_path, metadata(date=date), "A9-METADATA")) is named

@@ -540,13 +540,11 @@ def test_one_log_whose_lines_do_not_fit_each_other_or_the_other_logs(tmp_path, l
     assert grave(tmp_path / "y", folder, rule) == [f"WARN {rule}"] * (rule != "C4-COVERAGE")
 
 
-@pytest.mark.parametrize(("seeds", "total", "loss", "found"), [(1, 0, 1.8001, 2), (5, 15_900_000, 1.9, 0)])
-def test_figures_of_a_folder_without_logs(tmp_path, seeds, total, loss, found):
-    table = "| Seed | val_bpb | val_loss |\n|---|---|---|\n| 1 | 1.0801 | 1.9 |\n| 2 | 1.0801 | 1.9000 |\n"
-    folder = without_logs(**{"README.md": f"# X\n\nval_bpb: 1.0801\n\n{table.replace('1.9 ', '1.9000 ')}"})
-    folder.metadata = {"val_bpb": 1.0801, "seeds": seeds, "seed_results": {}, "bytes_total": total, "val_loss": loss}
-    assert len(grave(tmp_path, folder, "A7-BYTES", "A9-METADATA")) == found
-    folder.files["README.md"] = "# X\n\nval_bpb: 1.0801\n"
+@pytest.mark.parametrize(("seeds", "total", "found"), [(1, 0, 1), (5, 15_900_000, 0)])
+def test_figures_of_a_folder_without_logs(tmp_path, seeds, total, found):
+    folder = without_logs(**{"README.md": "# X\n\nval_bpb: 1.0801\n"})
+    folder.metadata = {"val_bpb": 1.0801, "seeds": seeds, "seed_results": {}, "bytes_total": total, "val_loss": 1.9}
+    assert len(grave(tmp_path, folder, "A9-METADATA")) == found
     assert len(grave(tmp_path / "x", folder, "A8-SEEDS")) == (seeds == 1)
 
 
