@@ -75,7 +75,7 @@ def main() -> int:
         print(json.dumps([dict(zip((*HEAD[:-1], "result"), row, strict=True)) for row in rows], indent=1))
     else:
         print(tabulate(rows, HEAD, maxcolwidths=[26, 46, 24, 24, 12, 6]))
-        print(f"\n{len(rows)} cheats, {len(rows) - len(wrong)} stopped by their rule with a twin that passes.")
+        print(f"\n{len(rows) - len(wrong)} of {len(rows)} stopped by their rule, with a twin that passes.")
     return ExitCode.RULE_BROKEN if wrong else ExitCode.GOOD
 
 
