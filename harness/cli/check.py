@@ -25,4 +25,3 @@ def command(ctx: click.Context, explained: str | None, as_json: bool) -> None:
         ctx.exit(0)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-        ctx.exit(0)

@@ -282,6 +282,11 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.budgets if self.kind == "refereed" else []
 
     @property
+    def steps(self) -> int:
+        """Training steps; of a run that does not state them, the last of its loss curve."""
+        return self.training.steps if self.training else self.loss_curve[-1][0] if self.loss_curve else 0
+
+    @property
     def stages(self) -> dict[str, str]:
         """Stage -> words for it, in the order of a run. A script has one score, its own word."""
         return STAGES if self.kind == "refereed" else {"final": "as the script printed it"}

@@ -26,6 +26,7 @@ from harness.text import without_places
 RULE = "R6-REPRODUCED"
 Outcome = Literal["same", "within-tolerance", "different"]
 REASON_CHARACTERS = 400
+CUT = 0.9  # of the training clock: who used so much and did fewer steps was ended by it
 WATCHED_PACKAGES = ("torch", "numpy", "triton", "mamba-ssm", "flash-attn")
 
 
@@ -78,6 +79,9 @@ def verdict_of(review: Review, record: RunRecord) -> Verdict:
     if review.outcome != "different":
         return Verdict.PASS
     far = record.final and review.bytes and abs(review.bpb - record.final.bpb) > review.tolerance_bpb
+    far = far and all(
+        finding.rule != RULE for finding in review.findings
+    )  # by which a machine of another speed is told
     return Verdict.FAIL if far or worst(review.findings) is not Verdict.ERROR else Verdict.ERROR
 
 
@@ -86,8 +90,8 @@ def compare_runs(
 ) -> tuple[Review, list[str]]:
     """The review to sign about a record (with its digest), from its repetition; and what it says, for people.
 
-    The tolerance counts only where machines differ or have GPUs. Raises ``UsageError`` when it was not a repetition of
-    the same thing.
+    The tolerance counts only where machines differ or have GPUs, or the clock ended a training earlier than the other.
+    Raises ``UsageError`` when it was not a repetition of the same thing.
     """
     pairs = {
         "code": (record.submission.code_digest, again.submission.code_digest),
@@ -105,6 +109,12 @@ def compare_runs(
     assert new is not None  # and a run without one ends before it has a record
     machines = machine_differences(record, again)
     against = [f for f in again.findings if f.verdict in (Verdict.FAIL, Verdict.ERROR)]
+    short, long = sorted((record, again), key=lambda run: run.steps)
+    if short.steps < long.steps and any(b.name == "train" and b.used_s > CUT * b.limit_s for b in short.clocks):
+        machines.append(f"steps until the clock: {record.steps:,} recorded, {again.steps:,} now")
+        if abs(new.bpb - old.bpb) > tolerance_bpb and (new.bpb > old.bpb) == (short is again):  # as speed explains
+            text = f"the clock ended one training after {short.steps:,} steps, and the other had {long.steps:,}"
+            against.append(Finding(RULE, Verdict.ERROR, text, remedy="Use a machine of the same speed."))
     review = Review(
         record=digest,
         level=3,

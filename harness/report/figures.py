@@ -52,12 +52,6 @@ class ReportedRun:
         return found
 
     @property
-    def steps(self) -> int:
-        """Training steps; of a run that does not state them, the last of its loss curve."""
-        record = self.record
-        return record.training.steps if record.training else record.loss_curve[-1][0] if record.loss_curve else 0
-
-    @property
     def verdict_rows(self) -> list[tuple[str, str, str]]:
         """(rule, verdict, what was seen) of each finding."""
         return [(f.rule, f.verdict.value, f"{title_of(f.rule)}: {f.message}") for f in self.findings]

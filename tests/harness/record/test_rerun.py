@@ -15,8 +15,8 @@ from harness.config.tracks import load_track
 from harness.errors import CouldNotCheck, RuleBroken, UsageError
 from harness.record import dsse
 from harness.record.canonical import canonical_digest
-from harness.record.predicate import RunRecord, SubmissionInfo
-from harness.record.reproduce import compare_runs, environment_for, tolerance_of
+from harness.record.predicate import RunRecord, SubmissionInfo, Training
+from harness.record.reproduce import compare_runs, environment_for, tolerance_of, verdict_of
 from harness.record.signing import describe_key, open_signing_key
 from harness.record.statement import Entry
 from harness.record.store import sign_entry
@@ -67,6 +67,29 @@ def test_on_another_machine_the_tolerance_counts(record: RunRecord, nats: float,
 def test_on_gpus_the_tolerance_counts(record: RunRecord):
     gpu = replace(record, machine=replace(record.machine, gpus=["H100"]))
     assert compare_runs("", gpu, rescored(gpu, 12001.0), 0.002)[0].outcome == "within-tolerance"
+
+
+@pytest.mark.parametrize(
+    ("steps", "used_s", "nats", "outcome", "verdict"),
+    [
+        (90, 88.0, 12001.0, "within-tolerance", Verdict.PASS),
+        (90, 88.0, 12100.0, "different", Verdict.ERROR),  # a slow machine, and no fault of the record
+        (90, 88.0, 11900.0, "different", Verdict.FAIL),  # fewer steps don't make it better
+        (90, 40.0, 12001.0, "different", Verdict.FAIL),  # other steps, and not by the clock
+        (100, 88.0, 12001.0, "different", Verdict.FAIL),  # equal steps give equal bits
+    ],
+)
+def test_a_training_that_the_clock_ended_earlier_is_no_other_result(
+    record: RunRecord, steps: int, used_s: float, nats: float, outcome: str, verdict: Verdict
+):
+    record = replace(record, training=Training(100, "complete"))
+    budgets = [replace(b, used_s=used_s, limit_s=90.0) if b.name == "train" else b for b in record.budgets]
+    again = rescored(record, nats, training=Training(steps, "clock"), budgets=budgets)
+    found, lines = compare_runs("", record, again, 0.002)
+    assert (found.outcome, verdict_of(found, record)) == (outcome, verdict)
+    assert any("differs:  steps until the clock: 100 recorded, 90 now" in line for line in lines) == (
+        steps == 90 and used_s == 88.0
+    )
 
 
 def test_a_run_of_something_else_proves_nothing(record: RunRecord):
