@@ -51,9 +51,8 @@ def uncounted(record: Record) -> None:
     if missing:
         message = f"the script executes files that are not in the folder: {', '.join(missing[:5])}."
         record.out.warn(rule, message, main, ", ".join(missing[:5]), "", "Ship and count them.")
-    elif not beside:
-        record.out.passed(rule, "the script imports and executes no other file of the folder.", main)
     if not beside:
+        record.out.passed(rule, "the script imports and executes no other file of the folder.", main)
         return
     extra, cap = sum(record.folder.size_of(name) or 0 for name in beside), record.readings.artifact_cap_bytes
     models = [int(run.packed[-1].value) for run in record.bound.sized if run.packed]

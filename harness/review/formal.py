@@ -5,6 +5,7 @@ import re
 from calendar import timegm
 
 from harness.review.jsonfile import is_number, shown
+from harness.review.logs import alike
 from harness.review.number import Number
 from harness.review.patterns import PATTERNS, WORDS
 from harness.review.record import LARGEST_SCORE, NON_RECORD, Record, track_named
@@ -75,13 +76,14 @@ def fields(record: Record) -> None:
         unsized = "; nothing tells the artifact's size" * ("bytes_total" in missing and not (sized or record.study))
         out.warn(rule, f"fields are missing or empty: {missing}{unsized}.", record.json_file, missing, "", "Add them.")
     for name, value in meta.values.items():
-        at, written = (record.json_file, meta.line(name)), meta.raw.get(meta.spelt[name], value)
+        at, key = (record.json_file, meta.line(name)), meta.spelt[name]
+        written = meta.raw.get(key, value)
         numeric = name in ("val_loss", "bytes_total") or (name == "val_bpb" and is_number(value))
         zero = numeric and not record.study and name != "val_bpb" and is_number(value) and value.value == 0
         if zero or (isinstance(value, str) and name != "val_bpb" and WORDS["placeholder"].match(value)):
-            out.warn(rule, f"{name} still holds a placeholder.", at, shown(value))
-        elif numeric and not is_number(written):
-            out.warn(rule, f"{name} is not a number.", at, shown(written))
+            out.warn(rule, f"{key} still holds a placeholder.", at, shown(value))
+        elif numeric and not is_number(value if isinstance(written, dict) and key != name else written):
+            out.warn(rule, f"{key} is not a number.", at, shown(written))
     told = re.findall(r"(?m)^(20\d\d)-(0[1-9]|1[0-2])-(\d\d)", f"{record.folder.name}\n{meta.text('date')}")
     days = [timegm((*map(int, day), 0, 0, 0)) // 86_400 for day in told]
     if len(days) == 2 and abs(days[0] - days[1]) > 1:  # one is the time zone
@@ -170,10 +172,10 @@ def same_config(record: Record) -> None:
     first, named = runs[0], set(record.metadata.seeds)
     certain = record.bound.certain and record.bound.how == "mean" and {run.seed for run in runs} <= named
     for other in (run for run in runs[1:] if run.other_hardware == first.other_hardware):
-        for key in first.unlike(other):
-            if WORDS["per_run"].search(key) or WORDS["harmless"].search(key):
-                continue
+        for key in sorted({*first.settings} & {*other.settings}):
             (a, line_a), (b, line_b) = first.settings[key], other.settings[key]
+            if alike(a, b) or WORDS["per_run"].search(key) or WORDS["harmless"].search(key):
+                continue
             idle = key.startswith("ttt_") and "ttt" not in record.bound.name
             fixed = key == "model_params" or (first.block and WORDS["hyperparameter"].search(key) and not idle)
             values = f"{key} = {b}", f"{a} in {first.file}:{line_a}"
@@ -208,4 +210,6 @@ def seed_set(record: Record) -> None:
         message = f"{number or 'no seed told, 0'} run(s); a record is usually shown with {usual}."
         out.warn(rule, message, "", number, usual, remedy)
     elif logged and not out.has(rule):
-        out.passed(rule, f"{len(logged)} seeds are claimed and logged.", "", sorted(logged))
+        texts = [record.texts.get(run.file, "seed 0") for run in record.runs]  # that of a very long log is not kept
+        how = "" if any(map(WORDS["a_seed"].search, texts)) else ", by the names of the files: no log prints one"
+        out.passed(rule, f"{len(logged)} seeds are claimed and logged{how}.", "", sorted(logged))

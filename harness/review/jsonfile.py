@@ -113,9 +113,11 @@ def read_metadata(raw: dict[str, Any], text: str) -> Metadata:
         hit = next(((place, key) for place in places for key in keys if place.get(key) is not None), None)
         if hit is not None:
             found.values[name], found.spelt[name] = hit[0][hit[1]], hit[1]
-    score = found.values.get("val_bpb")
+    score, sizes = found.values.get("val_bpb"), found.values.get("bytes_total")
     if isinstance(score, dict) and is_number(score.get("mean")):
         found.values["val_bpb"] = score["mean"]
+    if isinstance(sizes, dict) and all(WORDS["seed_key"].fullmatch(key) and is_number(sizes[key]) for key in sizes):
+        found.values["bytes_total"] = max(sizes.values(), key=lambda size: size.value, default=None)
     for name, value in found.values.items():  # a number as text is told, and compared all the same
         if isinstance(value, str) and re.fullmatch(r"\d\.\d{1,12}|\d{6,12}", value):
             found.values[name] = Number.of(value)

@@ -27,6 +27,11 @@ def train_clock(record: Record, run: Run) -> None:
         out.unknown(rule, "the log states no training time.", run.file)
         return
     cap, at = readings.train_cap_s, f"{spent.value:.3f} s"
+    early = run.early_adaptation
+    done = [item for item in run["adaptations"] if early and early.line < item.line < run.packed[0].line]
+    if done and (both := spent.value + done[-1].value) > cap + readings.train_overshoot_s:
+        message = "training and the test-time training before packing overrun the cap: the model is made only then."
+        out.warn(rule, message, run.place(done[-1]), f"{at} + {done[-1].value:.1f} s = {both:.1f} s", f"cap {cap:g} s")
     over = spent.value - cap
     if over <= 0:
         out.passed(rule, f"training took {at}.", run.place(spent), at)

@@ -104,14 +104,10 @@ class Run:
         return [item for item in self["models"] if item.label]
 
     @property
-    def clocks(self) -> list[Stat]:
-        """Times of training."""
-        return [*self["stops"], *self["step_times"], *self["train_times"]]
-
-    @property
     def train_time(self) -> Stat | None:
         """The training clock at its longest."""
-        return max(self.clocks, key=lambda item: item.value, default=None)
+        told = [*self["stops"], *self["step_times"], *self["train_times"]]
+        return max(told, key=lambda item: item.value, default=None)
 
     @property
     def world(self) -> int | None:
@@ -193,11 +189,6 @@ class Run:
         only_scores = not self.last_step and WORDS["only_scores"].search(self.file)
         if only_scores and all(item.diagnostic for item in self.passes):  # of no training
             self.passes = [replace(item, diagnostic=False) for item in self.passes]
-
-    def unlike(self, other: Run) -> list[str]:
-        """Settings that both print, with other values."""
-        shared = sorted({*self.settings} & {*other.settings})
-        return [key for key in shared if not alike(self.settings[key][0], other.settings[key][0])]
 
     def place(self, stat: Stat | Pass | None) -> tuple[str, int]:
         """File and line of a fact."""
@@ -295,7 +286,7 @@ class _Reader:
 
     def take(self, line: str, number: int) -> None:
         """One line."""
-        run, self.losses = self.run, self.losses or "loss" in line
+        run, self.losses = self.run, self.losses or "loss" in line or line.lstrip().startswith("val_bpb")
         if line.startswith("Hyperparameters:"):
             self.in_block = run.block = True
             return

@@ -346,11 +346,8 @@ def _candidates(record: Record, scored: list[Run]) -> Iterator[list[Run]]:
     by_seed = [[run for run in scored if run.seed == seed] for seed in seeds]
     if by_seed and all(len(runs) == 1 for runs in by_seed):
         yield [runs[0] for runs in by_seed]
-    groups: dict[str, list[Run]] = {}
-    for run in scored:
-        groups.setdefault(group_of(run), []).append(run)
-    names = sorted(groups, key=lambda n: (bool(WORDS["other_runs"].search(n)), -len(groups[n])))
-    ordered = [groups[name] for name in names]
+    ordered = [[run for run in scored if group_of(run) == name] for name in dict.fromkeys(map(group_of, scored))]
+    ordered.sort(key=lambda runs: (bool(WORDS["other_runs"].search(group_of(runs[0]))), -len(runs)))
     for runs in ordered:
         if seeds and set(seeds) < {run.seed for run in runs}:
             yield [run for run in runs if run.seed in seeds]

@@ -155,8 +155,6 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
         return [number.value for number in numbers if number]
     if kind == "steps":
         return [float(run.last_step) for run in runs if run.last_step]
-    if kind == "train":
-        return [span.value for run in runs for span in run.clocks]
     if kind == "eval":
         spans = [item.value for run in runs for item in run["eval_times"]]
         timed = ([item.seconds or 0.0 for item in reversed(run.passes)] for run in runs)
@@ -166,8 +164,9 @@ def _known(runs: list[Run], kind: str, stage: str = "") -> list[float]:
         return [float(text) * ((run.last_step or 0) if kind == "tokens" else 1) for run, text in told if text.isdigit()]
     if kind == "pace":
         return [span.value / run.last_step for run in runs if run.last_step for span in [run.train_time] if span]
-    names = {"bytes": ("totals", "models"), "model": ("models",), "code": ("codes",)}.get(kind, (kind,))
-    return [item.value for run in runs for name in names for item in run[name]]
+    names = {"bytes": ("totals", "models"), "model": ("models",), "code": ("codes",)}
+    names["train"] = ("stops", "step_times", "train_times")
+    return [item.value for run in runs for name in names.get(kind, (kind,)) for item in run[name]]
 
 
 def unlike(record: Record, one: Figure) -> str:
@@ -286,7 +285,7 @@ def figures(record: Record) -> None:
         timed = one.kind in _TIMES  # further off it is a time of something else, or in minutes
         if (one.loose or timed) and gap > (0.5 if timed else 0.05):
             continue
-        file = f" in {one.runs[0].file}" if one.seed is not None and near.startswith("nearest") else ""
+        file = f" in {one.runs[0].file}" if len(one.runs) == 1 and near.startswith("nearest") else ""
         who = f"seed {one.seed}: " if one.seed is not None else ""
         message = f"{who}{one.name[:50]!r} is not what the log says."
         rule, certain = one.rule, False
@@ -340,10 +339,11 @@ def selected(record: Record) -> None:
     if len(listed) > 1 and not min(listed) - 5e-4 < claimed.value < max(listed) + 5e-4:
         message = "the claim lies outside the scores that the JSON lists for its runs."
         record.out.warn("A9-JSON-MATCH", message, at, claimed.text, f"their mean is {fmean(listed):.6f}", _BY_SCRIPT)
-    name = WORDS["headline"].search(meta.text("name")) or WORDS["folder_score"].search(record.folder.name)
-    if name and not is_score(claimed, float(name[1])) and not is_score(Number.of(name[1]), claimed.value):
-        message = "the name states another score than val_bpb."
-        record.out.warn("A9-JSON-MATCH", message, (at[0], meta.line("name")), name[0], claimed.text)
+    name, folder = WORDS["headline"].search(meta.text("name")), WORDS["folder_score"].search(record.folder.name)
+    hit, whose, line = (name, "", meta.line("name")) if name else (folder, "folder's ", at[1])
+    if hit and not is_score(claimed, float(hit[1])) and not is_score(Number.of(hit[1]), claimed.value):
+        message = f"the {whose}name states another score than val_bpb."
+        record.out.warn("A9-JSON-MATCH", message, (at[0], line), hit[0], claimed.text)
     if record.bound.how not in ("", "score"):
         return
     for table in readme.tables if not record.bound.how else ():
@@ -421,8 +421,8 @@ def headline(record: Record) -> None:
     readme, claimed = record.readme, record.claimed
     if claimed is None:
         return
-    figures = [(line.number, n) for line in readme.every_line for n in line.numbers if n.decimals >= ENOUGH]
-    own = dict.fromkeys(number for number, n in figures if claimed.gives(n.value))
+    figures = [(line.number, n) for line in readme.every_line for n in line.numbers if n.decimals > 2]
+    own = dict.fromkeys(number for number, n in figures if n.decimals >= ENOUGH and claimed.gives(n.value))
     for first in own if claimed.decimals >= ENOUGH else ():
         for number in range(first, first + 5):
             text = readme.with_rows.get(number, "")
@@ -432,8 +432,7 @@ def headline(record: Record) -> None:
                 message = "the README says of the claimed score that it does not count."
                 at, remedy = (record.readme_file, number), "Claim the score that does."
                 record.out.warn("A9-README-MATCH", message, at, claimed.text, text[:160], remedy)
-    numbers = [number for line in readme.every_line for number in line.numbers if number.decimals > 2]
-    same = any(is_score(number, claimed.value) or is_score(claimed, number.value) for number in numbers)
+    same = any(is_score(n, claimed.value) or is_score(claimed, n.value) for _, n in figures)
     for number, hit in [*_own_scores(readme)][:1]:
         logged = any(Number.of(hit[1]).gives(x) for x in _known(record.runs, "bpb"))
         message = "README and JSON state different scores" + "; the README's stands in a log" * logged + "."

@@ -26,12 +26,12 @@ def stated(record: Record) -> None:
         if wrong and not timed and claim.what.startswith(("std", "mean of", "sample std", "population std")):
             figure_of = Number.of(re.sub(r"[^\d.e-]", "", claim.claimed.split(" ")[0]) or "nan")
             message = _POPULATION if claim.verdict is Verdict.WARN else f"{claim.what}: {claim.message}."
-            near = [figure, pstdev] if rule == "A8-STD" and claim.verdict is Verdict.FAIL else []
-            slips = [of(pool) for of in near for pool in known] + [n.value for n in read_numbers(claim.right) if near]
-            own = [of for of in (final_scores(record),) if claim.verdict is Verdict.WARN and len(of) > 1]
-            slips, cleared = ([], []) if any(figure_of.gives(pstdev(of)) for of in own) else (slips, known)
+            own, fails = final_scores(record), claim.verdict is Verdict.FAIL
+            divided = not fails and len(own) > 1 and figure_of.gives(pstdev(own))
+            given = [] if divided else [figure(pool) for pool in known]
+            slips = [*given, *(n.value for n in read_numbers(claim.right))] if fails and rule == "A8-STD" else []
             stale = record.claimed and figure_of.gives(record.claimed.value) and record.out.has("A9-SCORE-MATCH")
-            if not (stale or any(figure_of.gives(figure(pool)) for pool in cleared) or is_slip(figure_of, slips)):
+            if not (stale or any(map(figure_of.gives, given)) or is_slip(figure_of, slips)):
                 at = (record.readme_file, claim.line)
                 record.out.warn(rule, message, at, claim.claimed, claim.right, "Compute it from the logs.")
 

@@ -624,3 +624,52 @@ def test_sizes_tokens_and_two_scores_in_lines_of_other_words(tmp_path, code, nam
 )
 def test_the_date_is_that_of_the_folder_s_name(tmp_path, date, named):
     assert bool(grave(tmp_path, metadata(date=date), "A9-METADATA")) is named
+
+
+@pytest.mark.parametrize(("seconds", "packed", "named"), [(186.2, False, 1), (9.5, False, 0), (186.2, True, 0)])
+def test_the_model_is_made_when_it_is_adapted(tmp_path, seconds, packed, named):
+    folder, lines = PublicFolder(), ["dttt_adamw:start epochs=9", f"dttt_adamw:done void=0.5 total_time={seconds}s"]
+    folder.seeds[0].early, folder.seeds[0].extra = ([], lines) if packed else (lines, [])
+    assert [i.found for i in grave(tmp_path, folder, "A1-TRAIN-CLOCK")] == ["588.010 s + 186.2 s = 774.2 s"] * named
+
+
+@pytest.mark.parametrize(("size", "named"), [(499_999, True), (151_078_222, False)])
+def test_a_score_of_a_part_by_its_bytes(tmp_path, size, named):
+    text = f"seed: 1\n  val_bpb: 2.1728\n  bytes evaluated: {size:,}\n"
+    claim = {"val_bpb": 2.1728, "seeds": [1], "seed_results": None, "val_loss": None, "val_bpb_std": None}
+    logs = {"train_seed1.log": text, "train_seed2.log": None, "train_seed3.log": None}
+    report = check_folder(PublicFolder(metadata=claim, files=logs).write(tmp_path))
+    verdicts = {i.rule: i.verdict for i in report.findings}
+    assert verdicts["C4-COVERAGE"] is (Verdict.WARN if named else Verdict.UNKNOWN)
+    assert verdicts["A9-SCORE-MATCH"] is Verdict.PASS
+    assert bool(grave(tmp_path / "json", metadata(scoring={"of": {"slice_bytes": size}}), "C4-COVERAGE")) is named
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "rules"),
+    [
+        *(("artifact_bytes", 0, []), ("artifact_bytes", 9, ["A3-CLAIMED-BYTES"])),
+        *(("bytes_total", 0, ["A9-METADATA"]), ("model_size_bytes", 0, ["A9-METADATA"])),
+    ],
+)
+def test_sizes_by_seed_are_their_largest(tmp_path, key, more, rules):
+    sizes = {str(seed): 15_900_000 + len(SCRIPT) + more for seed in (1, 2, 3)}
+    report = check_folder(metadata(**({"bytes_total": None} | {key: sizes})).write(tmp_path))
+    assert [i.rule for i in report.findings if i.verdict is Verdict.WARN] == rules
+
+
+def test_facts_stand_where_they_are_said_to(tmp_path):
+    folder = PublicFolder(name="2026-04-05_Made_Up_1.0555", metadata={"blurb": "Causal SLOT; a SLOT optimizer"})
+    for run in folder.seeds:
+        text = run.log("modern").replace("  seed:", "  x:")
+        text = text.replace("Total submission size quantized+brotli: 15900000", "  ARTIFACT TOTAL: 15,900,000 / 16")
+        folder.files[f"train_seed{run.seed}.log"] = text.replace(f"bpb:{run.bpb:.8f}", f"bpb:1.08 exact:{run.bpb:.8f}")
+    folder.files["logs/again_seed1.txt"] = PublicFolder().seeds[0].log("classic").replace("seed:", "x:")
+    folder.files["README.md"] = readme().replace("1.0801", "1.0666")
+    found = {i.rule: i for i in check_folder(folder.write(tmp_path)).findings}
+    assert (found["A9-JSON-MATCH"].message[:17], found["A9-JSON-MATCH"].line) == ("the folder's name", 7)
+    assert "which optimises" not in str(found["C3-SCORE-BEFORE-UPDATE"])
+    assert found["A9-README-MATCH"].computed == "nearest 1.0801"
+    assert found["A9-SCORE-MATCH"].verdict is Verdict.PASS
+    assert found["A3-ARTIFACT-BYTES"].found == "15,900,000 bytes"
+    assert "by the names of the files" in found["A8-SEEDS"].message
