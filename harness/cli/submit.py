@@ -88,7 +88,7 @@ def command(
         _code(submission_dir)
 
     from harness.run.refereed import Order
-    from harness.run.runs import submit_seeds
+    from harness.run.runs import NEWEST, resume_run, submit_seeds
 
     if on is not None:
         if resume is not None or again:
@@ -97,8 +97,6 @@ def command(
         jobs = partial(_jobs, seeds=numbers, track=track_name, data=dataset_name, submission=submission_dir)
         return run_fleet(jobs, on=on, as_json=as_json, together=_fleet_together, **fleet)
     if resume is not None:
-        from harness.run.runs import NEWEST, resume_run
-
         if len(numbers) > 1:
             raise UsageError("--resume goes on with one run.", remedy="Several seeds go on without it.")
         said, default = click.get_current_context().get_parameter_source, ParameterSource.DEFAULT

@@ -46,8 +46,7 @@ def check_code(record: RunRecord, digest: str, files: Mapping[str, str]) -> None
     """Raise ``UsageError`` that names the files unless the code at hand is the recorded code."""
     if digest == record.submission.code_digest:
         return
-    ours, theirs = dict(files), record.submission.files
-    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    names = sorted({name for name, _ in files.items() ^ record.submission.files.items()})
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     raise UsageError(
         f"the code at hand ({digest[:16]}…) is not the recorded code ({record.submission.code_digest[:16]}…); "

@@ -275,9 +275,8 @@ def pool_table(pool: Pool, *, summed: bool = False) -> PlainTable:
     rows = []
     for run in pool.runs:
         scores = {key: f"{bpb:.4f}" for key, bpb in run.stages.items()}
-        used = {budget.name: f"{budget.used_s:.1f}" for budget in run.record.budgets}
         row = [str(run.seed), *(scores.get(key, "") for key in pool.stages), f"{run.record.sizes.total_bytes:,}"]
-        rows.append([*row, *(used.get(name, "") for name in pool.budgets), run.verdict.value])
+        rows.append([*row, *(f"{run.used_s(name):.1f}" for name in pool.budgets), run.verdict.value])
     if summed and (found := pool.statistics) and len(found.seeds) > 1:
         in_all = [all(key in run.stages for run in pool.runs) for key in pool.stages]
         stages = [found.stages.get(key[0]) if there else None for key, there in zip(pool.stages, in_all, strict=True)]

@@ -38,8 +38,8 @@ class Worst:
 class SeedStatistics:
     """What several seeds of one thing gave, by seed. ``stages`` holds bpb by stage; ``bpb`` is the final stage's.
 
-    ``origin`` is what all its records share: see :func:`pool_fields`. ``steps`` are those of training by seed, empty
-    where a record does not state them; ``cut_short`` names the seeds whose training the clock ended early.
+    ``origin`` is what all its records share: see :func:`pool_fields`. ``steps`` are those of training by seed, 0 where
+    none are known; ``cut_short`` names the seeds whose training the clock ended early.
     """
 
     submission: str
@@ -62,7 +62,7 @@ class SeedStatistics:
     @property
     def warning(self) -> str:
         """What to mind in these figures: seeds that did not train alike; "" for nothing."""
-        if not self.steps or min(self.steps) == max(self.steps):
+        if min(self.steps) == max(self.steps):
             return ""
         text = f"the seeds took different numbers of steps, {min(self.steps):,} to {max(self.steps):,}"
         return text + (f", {len(self.cut_short)} cut short by the clock" if self.cut_short else "")
@@ -97,7 +97,6 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
             clocks[budget.name].append(Worst(record.submission.seed, budget.used_s, budget.limit_s))
     first = ordered[0]
     sizes = [Worst(record.submission.seed, record.sizes.total_bytes, record.sizes.cap_bytes) for record in ordered]
-    training = [record.training for record in ordered if record.training]
     return SeedStatistics(
         submission=first.submission.name,
         track=first.track.name,
@@ -113,7 +112,7 @@ def aggregate(records: Sequence[RunRecord]) -> SeedStatistics:
         total_bytes=summarise([size.value for size in sizes]),
         worst_bytes=max(sizes, key=Worst.share),
         worst_clocks={name: max(found, key=Worst.share) for name, found in clocks.items()},
-        steps=tuple(trained.steps for trained in training) if len(training) == len(ordered) else (),
+        steps=tuple(record.steps for record in ordered),
         cut_short=tuple(r.submission.seed for r in ordered if r.training and r.training.ended == "clock"),
     )
 
@@ -200,8 +199,7 @@ def describe_against(
     if not shared:
         held = " and ".join(", ".join(side) or "none that counts" for side in sides.values())
         text = f"candidate and baseline have no track{f' {track}' if track else ''} in common: {held}."
-        remedy = "Compare records of one track; `harness verify` says why a record does not count."
-        raise UsageError(text, remedy=remedy)
+        raise UsageError(text, remedy="Compare records of one track; `harness verify` says why one does not count.")
     for name in shared:
         largest: list[list[RunRecord]] = []
         try:
