@@ -290,7 +290,7 @@ def test_a_file_never_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path):
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to("/dev/null")
-    for path in (pipe, link):
+    for path in (pipe, link, Path("/dev/golf-of-a-test")):  # as /dev/stdout, a link to where the output goes
         with pytest.raises(UsageError, match="is a device or a pipe"):
             write_atomic(path, b"", replace=True)
     assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
