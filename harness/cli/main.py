@@ -60,6 +60,8 @@ def run(argv: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     try:
         refuse_surroundings()
+        if odd := [at for at in arguments if at != at.encode(errors="replace").decode() and not os.path.lexists(at)]:
+            raise UsageError(f"{odd[0]!r} is not UTF-8.", remedy="Type it where the terminal's encoding is UTF-8.")
         code = main.main(args=arguments, prog_name="harness", standalone_mode=False)
     except SystemExit as done:
         code = done.code

@@ -123,6 +123,17 @@ def test_a_defect_of_the_referee_is_no_broken_rule(failing, monkeypatch, low: in
     assert err.splitlines()[-1].startswith("harness: ERROR: the referee itself failed (MemoryError, above)")
 
 
+def test_words_that_no_record_can_hold_are_refused_before_anything_is_done(harness, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOLF_RECORDS_DIR", str(tmp_path / "records"))
+    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
+    code, _, err = harness("keys", "new", "--owner", os.fsdecode("José".encode("latin-1")))
+    assert (code, "is not UTF-8" in err) == (ExitCode.USAGE, True)
+    assert not (tmp_path / "keys").exists()
+    assert harness("keys", "new", "--owner", "José")[0] == ExitCode.GOOD
+    (folder := tmp_path / os.fsdecode(b"\xff")).mkdir()
+    assert "holds no records" in harness("verify", str(folder))[2]
+
+
 def test_a_broken_rule_is_named_in_json(failing):
     error = RuleBroken("A3-ARTIFACT-BYTES", "artifact is 2 bytes, cap 1.", remedy="Prune.")
     answer = json.loads(failing(error, "submit --json")[1])
