@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.errors import RuleBroken, UsageError
@@ -56,6 +57,12 @@ def test_a_name_that_make_was_given_is_refused_where_nothing_reads_it(manifest, 
 def test_a_name_of_another_script_is_told_what_it_is_here(manifest, name: str, words: str):
     with pytest.raises(UsageError, match=rf"{name} \([^)]*{words}"):
         check_variables(manifest, {name: "1"}, FILES)
+
+
+def test_the_words_of_a_stranger_stay_on_their_line(manifest):
+    loud = msgspec.structs.replace(manifest.env, hints={"HOME": "leave it out\nharness: PASS"})
+    with pytest.raises(UsageError, match=r"HOME \(leave it out harness: PASS\)"):
+        check_variables(msgspec.structs.replace(manifest, env=loud), {"HOME": "/"}, FILES)
 
 
 def test_a_name_of_the_namespace_is_refused_without_a_likeness(manifest):
