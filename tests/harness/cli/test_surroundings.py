@@ -305,6 +305,12 @@ def test_a_folder_that_cannot_be_synced_is_no_reason_to_stop(tmp_path: Path, mon
     assert (tmp_path / "x").read_bytes() == b"whole"
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTDIR, errno.ENOENT])
+def test_a_folder_that_can_not_be_used_is_named_with_the_way_out(number: int):
+    assert "GOLF_CACHE_DIR" in machine_trouble(OSError(number, "no", "/etc/passwd/.cache")).remedy
+    assert machine_trouble(OSError(number, "no")).remedy == ""  # of what nobody named
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644)])
 def test_two_users_of_a_group_write_to_one_folder_where_their_umask_says_so(tmp_path: Path, umask: int, mode: int):
     before = os.umask(umask)
