@@ -74,8 +74,7 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: {error}.", remedy="See harness/protocol/README.md.") from error
     if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
-        text = f"{where}: name must be 1 to 80 printable characters."
-        raise UsageError(text, remedy='Set name = "…" at its head.')
+        raise UsageError(f"{where}: name must be 1 to 80 printable characters.", remedy='Set name = "…" at its head.')
     for phase, module in msgspec.structs.asdict(manifest.entry).items():
         said, path = f"{where}: [entry] {phase} = {module[:80]!r}", module.replace(".", "/")
         if not _MODULE.fullmatch(module):
@@ -131,7 +130,8 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
             unknown = "is neither a number nor a word of the submission's own files"
             problem = "looks like a secret, which never goes to a submission" if secret else unknown
             text = f"{manifest.name} accepts the variable {name}, and its value here {problem}."
-            raise UsageError(text, remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.")
+            consent = "" if secret else f", or hand it over knowingly: {CONSENT}={name}"
+            raise UsageError(text, remedy=f"Correct or unset it{consent}.")
     unread = environ.get(GIVEN_TO_MAKE, "").split()
     known = [*(name for name in COMMAND_VARIABLES if name not in unread), *manifest.env.accept]
     if found := misspelt(environ, known, (*manifest.env.namespace, *unread), manifest.env.hints):

@@ -155,6 +155,7 @@ def test_what_is_no_setting_stays_with_the_user(value: str):
         check_variables(manifest, {"LOGNAME": value}, files)
     assert value not in str(caught.value)
     secret = value in (PRIVATE["hub"], PRIVATE["random"])
+    assert ("GOLF_ACCEPT" in caught.value.remedy) is not secret
     if secret:  # whatever the user or the name says
         with pytest.raises(UsageError, match="looks like a secret"):
             check_variables(manifest, {"LOGNAME": value, "GOLF_ACCEPT": "LOGNAME"}, files)
@@ -174,8 +175,11 @@ def test_under_its_own_prefix_a_submission_takes_any_word_that_is_no_secret():
     check_variables(manifest, {"MY_MODEL_TITLE": "warm and slow"}, files)
     # the name, and so the prefix, is the stranger's choice: it opens nothing that the user would not show
     check_variables(manifest, {"MY_MODEL_TITLE": "tables/of/Long/Words/1/that/are/a/path"}, files)
+    check_variables(manifest, {"MY_MODEL_TITLE": "Basic training, cosine-V2 and_rows_then_columns_of_layer_2"}, files)
     secrets = ("ghp_abcdefghij", "postgres://ada:x@db/x", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "Uid=ada;Pwd=x")
-    for value in (*secrets, "postgres://db/x?user=ada&password=x", "wJalrXUt/K7MDENG/bPxRfiCYzEXAMPLEKEYabcd"):
+    secrets += ("rk_live_51H8", "dckr_pat_A-1", "hvs.CAES", "SG.abc.def", "Bearer abc", "Basic YTpi=YTp")
+    secrets += ("wJalr-XUtnF_EMI-K7MDEN_GbPxR-fiCYEX_AMPLE", "wJalrXUt/K7MDENG/bPxRfiCYzEXAMPLEKEYabcd")
+    for value in (*secrets, "postgres://db/x?user=ada&password=x"):
         with pytest.raises(UsageError, match="looks like a secret"):
             check_variables(manifest, {"MY_MODEL_TITLE": value}, files)
 
