@@ -1,5 +1,6 @@
 """Keys: made once, kept private, and unlike causes of distrust told apart."""
 
+import contextlib
 import shutil
 import subprocess
 import threading
@@ -346,6 +347,11 @@ def test_a_key_signs_in_its_roles_alone(tmp_path: Path, roles, folders):
     change_key(records, listed(records), status="trusted", roles=roles)
     found = [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL and "not as runner" in f.message]
     assert {f.where.partition("/")[0] for f in found} == folders
+    record = make_record(tmp_path / "artifacts" / "a-1337", 1337)
+    refused = pytest.raises(CouldNotCheck, match="not as runner")
+    announced = refused if roles == ("reviewer",) else contextlib.nullcontext()
+    with announced:  # a run that verify would not count does not begin
+        sign_entry(make_intent(record, utc_now()), records, tmp_path / "keys")
 
 
 @pytest.fixture
