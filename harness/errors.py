@@ -99,7 +99,7 @@ def machine_trouble(error: OSError, place: str | os.PathLike[str] | None = None)
             where = hidden.parent
     reason = _LACKS.get(error.errno or 0)
     if reason is None:
-        own = f"Use a folder of your own: {FOLDERS} name the referee's." if error.errno == errno.EACCES else ""
+        own = f"Use a folder of your own: {FOLDERS} name the referee's." if where else ""
         name = f" ({str(where)[:200]}{'…' if len(str(where)) > 200 else ''})" if where else ""
         return CouldNotCheck(f"{error.strerror or error}{name}.", remedy=own)
     remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Use another file system"

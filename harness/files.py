@@ -116,7 +116,7 @@ def write_atomic(path: Path, data: bytes, *, replace: bool, mode: int | None = 0
     mode: ``None`` is what the user's umask leaves of 0o666
     Raises ``FileExistsError`` when the name is taken and ``replace`` is false, ``UsageError`` for a device's or pipe's.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if path.parent.resolve() == Path("/dev") or (path.exists() and not (path.is_file() or path.is_dir())):
         raise UsageError(f"{path} is a device or a pipe; a file would take its place.", remedy="Name a file.")
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)

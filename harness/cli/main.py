@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+from resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, getrlimit
 
 import click
 
@@ -43,14 +43,13 @@ def main(context: click.Context) -> None:
 
 def run(argv: list[str] | None = None) -> None:
     """Run the command line and exit. Failures end in one message on stderr and the exit code of their kind."""
-    arguments = sys.argv[1:] if argv is None else argv
     default_signals(signal.SIGCHLD)  # a parent that ignores it would hide how every child ends
     os.umask(os.umask(0o077) & 0o077)  # a mask for the owner too would take from a cell what it wrote itself
     # No program that is started from here, and no module that it imports, lies in the working folder.
     path = os.pathsep.join(filter(os.path.isabs, os.get_exec_path())) or os.defpath
     os.environ |= {"PYTHONSAFEPATH": "1", "PATH": path}
     with guarded_streams():
-        code = _run(arguments)
+        code = _run(sys.argv[1:] if argv is None else argv)
         try:
             sys.stdout.flush()
         except OSError as error:
@@ -61,6 +60,8 @@ def run(argv: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     try:
         refuse_surroundings()
+        if odd := [at for at in arguments if at != at.encode(errors="replace").decode() and not os.path.lexists(at)]:
+            raise UsageError(f"{odd[0]!r} is not UTF-8.", remedy="Type it where the terminal's encoding is UTF-8.")
         code = main.main(args=arguments, prog_name="harness", standalone_mode=False)
     except SystemExit as done:
         code = done.code
@@ -84,7 +85,8 @@ def _run(arguments: list[str]) -> int:
             return _say(CouldNotCheck(words, remedy=remedy))
         traceback.print_exc()  # Python would end with 1, and that is the code of a broken rule
         words = f"the referee itself failed ({type(error).__name__}, above): that says nothing about what it judged."
-        low = "First raise this shell's limit RLIMIT_AS (ulimit -v). " * (getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY)
+        unlimited = all(getrlimit(kind)[0] == RLIM_INFINITY for kind in (RLIMIT_AS, RLIMIT_DATA))
+        low = "" if unlimited else "First raise this shell's limits of memory (ulimit -v, ulimit -d). "
         return _say(CouldNotCheck(words, remedy=f"{low}If it fails again, report it with these lines."))
     return code if isinstance(code, int) else ExitCode.GOOD
 

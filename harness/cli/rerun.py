@@ -50,7 +50,7 @@ def command(
     records_dir, run = records[0].absolute().parent.parent, stored.record
     allowed = reproduce.tolerance_of(run)  # before the repetition, like all that may fail
     if sign:
-        open_signing_key(keys_dir(), records_dir)
+        open_signing_key(keys_dir(), records_dir, "reviewer")
     outcome = None
     _, bundle = _code_of(stored, code)
     with tempfile.TemporaryDirectory(prefix="golf-rerun-") as scratch:

@@ -32,23 +32,23 @@ class SigningKey:
     private: Ed25519PrivateKey
 
 
-def open_signing_key(keys_dir: Path, records_dir: Path) -> SigningKey:
+def open_signing_key(keys_dir: Path, records_dir: Path, role: trust.Role | None = None) -> SigningKey:
     """The active private key, created on first use; its public half is listed in ``records_dir/keys``.
 
     Raises ``CouldNotCheck`` for a file that others can read, a wrong or missing passphrase, or a key that the trust
-    list has revoked, retired or let expire.
+    list has revoked, retired, let expire or given other roles than ``role``.
     """
     there = (keys_dir / ACTIVE).exists()
     key = load_private(keys_dir, read_active(keys_dir)) if there else create_key(keys_dir, first=True)
-    return open_listed(key, records_dir, utc_now())
+    return open_listed(key, records_dir, utc_now(), role)
 
 
-def open_listed(key: SigningKey, records_dir: Path, at: str) -> SigningKey:
+def open_listed(key: SigningKey, records_dir: Path, at: str, role: trust.Role | None = None) -> SigningKey:
     """``key``, listed, if it may sign what is dated ``at``; else ``CouldNotCheck`` with the reason."""
     listed = trust.public_path(records_dir, key.keyid)
     if not listed.exists():
         trust.store_public(records_dir, describe_key(key))
-    if problem := trust.signing_problem(trust.load_public(listed), at):
+    if problem := trust.signing_problem(trust.load_public(listed), at, role):
         raise CouldNotCheck(f"the signing key can't be used: {problem}.", remedy="`harness keys rotate` makes another.")
     return key
 

@@ -25,9 +25,10 @@ REMEDY = "`harness verify` shows the state of the folder."
 
 def sign_entry(predicate: Intent | Review, records_dir: Path, keys_dir: Path) -> statement.Entry:
     """Sign and append an intent, before its run, or a review of a record in this folder."""
-    folder = "intents" if isinstance(predicate, Intent) else "reviews"
+    of_run = isinstance(predicate, Intent)
     with locked(records_dir):
-        return _Writer(records_dir, open_signing_key(keys_dir, records_dir)).append(folder, predicate)
+        key = open_signing_key(keys_dir, records_dir, "runner" if of_run else "reviewer")
+        return _Writer(records_dir, key).append("intents" if of_run else "reviews", predicate)
 
 
 def sign_and_store(record: RunRecord, artifact: Path, records_dir: Path, keys_dir: Path) -> statement.Entry:
@@ -182,8 +183,7 @@ class _Writer:
         assert isinstance(head, Head)
         newest, entries = head.newest, head.entries
         if head != Head("", 0) and newest not in {entry.digest for entry in self.entries}:
-            text = f"{self.head_path} names the entry {newest[:16]}…, which is not in the folder."
-            raise CouldNotCheck(text, remedy=REMEDY)
+            raise CouldNotCheck(f"{self.head_path} names entry {newest[:16]}…, not in the folder.", remedy=REMEDY)
         successors = {entry.predecessor: entry.digest for entry in self.entries}
         while newest in successors:
             newest, entries = successors[newest], entries + 1

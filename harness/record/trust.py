@@ -118,8 +118,7 @@ def load_trust(folder: Path) -> tuple[dict[str, PublicKey], dict[Path, str]]:
     bad: dict[Path, str] = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            key = load_public(path)
-            keys[key.keyid] = key
+            keys[path.stem] = load_public(path)  # which is called by the key's id
         except (UsageError, CouldNotCheck) as error:
             bad[path] = str(error)
     for key in list(keys.values()):
@@ -255,8 +254,9 @@ def check_list(envelope: Envelope, before: Sequence[TrustList], previous: str, r
         raise ValueError("its signature does not fit its content")
     number = len(before) + 1
     if envelope.payload_type != LIST_TYPE or (new.version, new.previous) != (number, previous):
-        wanted = f"{number} is wanted, behind {previous[:12] or 'none'}"
-        raise ValueError(f"it calls itself version {new.version}, and {wanted}")
+        raise ValueError(f"it calls itself version {new.version}; {number} is wanted, behind {previous[:12] or 'none'}")
+    if len({key.keyid for key in new.keys}) < len(new.keys):
+        raise ValueError("it lists a key twice")
     if back := revoked - {key.keyid for key in new.keys if key.status == "revoked"}:
         raise ValueError(f"it takes back that key {min(back)[:16]} is revoked")
     return new

@@ -12,6 +12,7 @@ import msgspec
 from harness.config.variables import COMMAND_VARIABLES, GIVEN_TO_MAKE
 from harness.errors import RuleBroken, UsageError
 from harness.protocol.environment import misspelt
+from harness.text import printable
 
 MANIFEST_FILE = "submission.toml"
 MAX_SETTINGS_BYTES = 4096  # a configuration of 80 variables takes a third of it; model data would need far more
@@ -73,8 +74,7 @@ def read_manifest(files: Mapping[str, bytes], where: str) -> SubmissionManifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: {error}.", remedy="See harness/protocol/README.md.") from error
     if not 1 <= len(manifest.name) <= 80 or not manifest.name.isprintable():
-        text = f"{where}: name must be 1 to 80 printable characters."
-        raise UsageError(text, remedy='Set name = "…" at its head.')
+        raise UsageError(f"{where}: name must be 1 to 80 printable characters.", remedy='Set name = "…" at its head.')
     for phase, module in msgspec.structs.asdict(manifest.entry).items():
         said, path = f"{where}: [entry] {phase} = {module[:80]!r}", module.replace(".", "/")
         if not _MODULE.fullmatch(module):
@@ -130,11 +130,12 @@ def check_variables(manifest: SubmissionManifest, environ: Mapping[str, str], fi
             unknown = "is neither a number nor a word of the submission's own files"
             problem = "looks like a secret, which never goes to a submission" if secret else unknown
             text = f"{manifest.name} accepts the variable {name}, and its value here {problem}."
-            raise UsageError(text, remedy=f"Correct or unset it, or hand it over knowingly: {CONSENT}={name}.")
+            consent = "" if secret else f", or hand it over knowingly: {CONSENT}={name}"
+            raise UsageError(text, remedy=f"Correct or unset it{consent}.")
     unread = environ.get(GIVEN_TO_MAKE, "").split()
     known = [*(name for name in COMMAND_VARIABLES if name not in unread), *manifest.env.accept]
     if found := misspelt(environ, known, (*manifest.env.namespace, *unread), manifest.env.hints):
-        hints = [f"{name} ({help})" if help else name for name, help in found.items()]
+        hints = [f"{name} ({printable(help)})" if help else name for name, help in found.items()]
         text = f"neither {manifest.name} nor this command reads a variable {', '.join(hints)}."
         remedy = "Unset it, or correct its name: [env] accept in the submission's submission.toml lists its own."
         raise UsageError(text, remedy=remedy + " A variable for another program goes before make." * bool(unread))
@@ -149,5 +150,4 @@ def _is_setting(word: str, files: Mapping[str, bytes]) -> bool:
     if not word or _NUMBER.fullmatch(word) or word.lower() in ("true", "false", "none"):
         return True
     text = rb"(?<![A-Za-z0-9_.-])" + re.escape(os.fsencode(word)) + rb"(?![A-Za-z0-9_-])"
-    own = any(re.search(text, data, re.IGNORECASE) for data in files.values())
-    return own and _WORD.fullmatch(word) is not None
+    return _WORD.fullmatch(word) is not None and any(re.search(text, data, re.IGNORECASE) for data in files.values())

@@ -73,7 +73,7 @@ def run_place(order: Order, track: Track, seed: int, *, sign: bool) -> Iterator[
     """What a run needs before its first phase: the reserved machine, its data set, and a fresh, private folder."""
     with reserved(track.hardware, f"track {track.name}"):
         if sign:  # a wrong mode or passphrase of the key must stop it here
-            open_signing_key(keys_dir(), order.records_dir)
+            open_signing_key(keys_dir(), order.records_dir, "runner")
         dataset = open_dataset(order.dataset_name or track.dataset, cache_dir() / "datasets", order.progress)
         dataset.require_vocab(track.vocab_size, f"track {track.name}")
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -126,7 +126,6 @@ def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRec
     bpb, seconds, n_bytes = claim.bpb.value, context.clock.entries()[-1].seconds, dataset.val_bytes
     score = Score("final", bpb * LN2 * n_bytes, dataset.val_tokens - 1, n_bytes, bpb, True, round(seconds, 6))
     offline = Layer.NETWORK in cell.layers and cell.layers[Layer.NETWORK].in_force
-    network = "no network beyond loopback between ranks."
     whole = f"{seconds:.1f} s of {limit:g} s for the whole script; its parts cannot be told apart from outside."
     return record_of(
         context,
@@ -142,7 +141,7 @@ def run_script(context: RunContext, dataset: Dataset, *, pattern: str) -> RunRec
             Finding("A1-TRAIN-CLOCK", Verdict.WARN, whole),
             artifact.judge_sizes(sizes),
             *cell_findings(context),
-            Finding("A4-NO-NETWORK", Verdict.PASS if offline else Verdict.WARN, network),
+            Finding("A4-NO-NETWORK", Verdict.PASS if offline else Verdict.WARN, "no network but a loopback for ranks."),
             *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script scored itself.") for rule in SCORE_RULES),
             *(Finding(rule, Verdict.UNKNOWN, f"{LABEL}: the script reads all shards.") for rule in DATA_RULES),
             dataset.disjoint,
@@ -181,14 +180,15 @@ def _await_end(context: RunContext, cell: Cell, limit: float) -> None:
                 raise OutOfTime
         show(said.read(SHOWN_BYTES) + b"\n")
     if code := next((code for code in codes if code), 0):
-        remedy = "Mend the script; it must end with exit code 0."
-        raise failure(context, "script", f"ended with exit code {code}", remedy=remedy)
+        raise failure(context, "script", f"ended with exit code {code}", remedy="Mend it: the exit code must be 0.")
 
 
 def submit_script(order: Order, seed: int, *, pattern: str) -> RunOutcome:
     """Announce, run, sign. Raises ``UsageError`` before anything starts, else what ``run_script`` raises."""
     track = load_track(order.track_name)
     track.refuse_when_closed(utc_now())
+    if not (parts := Path(pattern).parts) or {"/", ".."} & {*parts}:
+        raise UsageError(f"--artifact {pattern!r} names no files in the script's folder.", remedy="Example: '*.ptz'.")
     with run_place(order, track, seed, sign=True) as (dataset, run_dir):
         sealed = seal_script(order.source, run_dir, order.environ)
         context = RunContext(track, seed, run_dir, sealed, order.environ, order.progress, audit_secret=b"")

@@ -195,7 +195,7 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
     the next; of the system's tools it is of names and sizes, which takes no minutes, and of its settings, which are
     its owner's.
     """
-    buffer, counted, seen = bytearray(_BLOCK), [], set[tuple[int, int]]()
+    buffer, counted, seen = bytearray(_BLOCK), [], set[tuple[int, int, bool]]()
     for part in parts:
         digest, sizes = hashlib.sha256(), list[int]()
         for place, path in ((above, path) for above in part.seen or part.paths for path in _files(above)):
@@ -203,10 +203,10 @@ def inventory(parts: tuple[Part, ...]) -> list[tuple[str, int, int, str]]:
                 found = path.stat()
                 if not stat.S_ISREG(found.st_mode):
                     continue
-                known = (found.st_dev, found.st_ino) in seen
-                seen.add((found.st_dev, found.st_ino))
+                compiled = path.suffix == ".pyc"  # a source that has such a name too is read all the same
+                known = (found.st_dev, found.st_ino, compiled) in seen
+                seen.add((found.st_dev, found.st_ino, compiled))
                 sizes += [] if known else [found.st_size]
-                compiled = path.suffix == ".pyc"
                 name, length = os.fspath(path)[len(os.fspath(place.parent)) :], "" if compiled else found.st_size
                 digest.update(f"{name}\0{length}\0".encode("utf-8", "surrogateescape"))
                 if not known and part.name not in (TOOLS, SETTINGS):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -113,13 +114,24 @@ def test_every_failure_ends_in_one_line_and_its_exit_code(failing, error, code):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("limit", [-1, 10**9])
-def test_a_defect_of_the_referee_is_no_broken_rule(failing, monkeypatch, limit: int):
-    monkeypatch.setattr("harness.cli.main.getrlimit", lambda _: (limit, limit))
+@pytest.mark.parametrize("low", [None, resource.RLIMIT_AS, resource.RLIMIT_DATA])
+def test_a_defect_of_the_referee_is_no_broken_rule(failing, monkeypatch, low: int | None):
+    monkeypatch.setattr("harness.cli.main.getrlimit", lambda kind: (10**9 if kind == low else -1, -1))
     code, _, err = failing(MemoryError())
-    assert (code, "raise this shell's limit RLIMIT_AS" in err) == (ExitCode.COULD_NOT_CHECK, limit > 0)
+    assert (code, "raise this shell's limits of memory" in err) == (ExitCode.COULD_NOT_CHECK, low is not None)
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("harness: ERROR: the referee itself failed (MemoryError, above)")
+
+
+def test_words_that_no_record_can_hold_are_refused_before_anything_is_done(harness, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOLF_RECORDS_DIR", str(tmp_path / "records"))
+    monkeypatch.setenv("GOLF_KEYS_DIR", str(tmp_path / "keys"))
+    code, _, err = harness("keys", "new", "--owner", os.fsdecode("José".encode("latin-1")))
+    assert (code, "is not UTF-8" in err) == (ExitCode.USAGE, True)
+    assert not (tmp_path / "keys").exists()
+    assert harness("keys", "new", "--owner", "José")[0] == ExitCode.GOOD
+    (folder := tmp_path / os.fsdecode(b"\xff")).mkdir()
+    assert "holds no records" in harness("verify", str(folder))[2]
 
 
 def test_a_broken_rule_is_named_in_json(failing):

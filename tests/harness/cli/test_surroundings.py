@@ -290,7 +290,7 @@ def test_a_file_never_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path):
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to("/dev/null")
-    for path in (pipe, link):
+    for path in (pipe, link, Path("/dev/golf-of-a-test")):  # as /dev/stdout, a link to where the output goes
         with pytest.raises(UsageError, match="is a device or a pipe"):
             write_atomic(path, b"", replace=True)
     assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
@@ -303,6 +303,12 @@ def test_a_folder_that_cannot_be_synced_is_no_reason_to_stop(tmp_path: Path, mon
     )
     write_atomic(tmp_path / "x", b"whole", replace=False)
     assert (tmp_path / "x").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTDIR, errno.ENOENT])
+def test_a_folder_that_can_not_be_used_is_named_with_the_way_out(number: int):
+    assert "GOLF_CACHE_DIR" in machine_trouble(OSError(number, "no", "/etc/passwd/.cache")).remedy
+    assert machine_trouble(OSError(number, "no")).remedy == ""  # of what nobody named
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644)])

@@ -1,5 +1,6 @@
 """Keys: made once, kept private, and unlike causes of distrust told apart."""
 
+import contextlib
 import shutil
 import subprocess
 import threading
@@ -14,7 +15,8 @@ from record_samples import make_artifact, make_intent, make_record, store_run
 
 from harness.errors import CouldNotCheck, UsageError
 from harness.files import write_atomic
-from harness.record.canonical import utc_now
+from harness.record.canonical import canonical_bytes, utc_now
+from harness.record.dsse import encode, sign
 from harness.record.predicate import RunRecord
 from harness.record.signing import (
     bind_key,
@@ -26,7 +28,16 @@ from harness.record.signing import (
     rotate_key,
 )
 from harness.record.store import sign_and_store, sign_entry
-from harness.record.trust import change_key, load_public, load_trust, public_path, sign_list, store_public
+from harness.record.trust import (
+    LIST_TYPE,
+    change_key,
+    load_public,
+    load_trust,
+    public_path,
+    read_lists,
+    sign_list,
+    store_public,
+)
 from harness.record.verification import verify_folder
 from harness.rules import Verdict
 
@@ -336,6 +347,11 @@ def test_a_key_signs_in_its_roles_alone(tmp_path: Path, roles, folders):
     change_key(records, listed(records), status="trusted", roles=roles)
     found = [f for f in verify_folder(records).findings if f.verdict is Verdict.FAIL and "not as runner" in f.message]
     assert {f.where.partition("/")[0] for f in found} == folders
+    record = make_record(tmp_path / "artifacts" / "a-1337", 1337)
+    refused = pytest.raises(CouldNotCheck, match="not as runner")
+    announced = refused if roles == ("reviewer",) else contextlib.nullcontext()
+    with announced:  # a run that verify would not count does not begin
+        sign_entry(make_intent(record, utc_now()), records, tmp_path / "keys")
 
 
 @pytest.fixture
@@ -376,6 +392,13 @@ def test_a_revocation_that_is_signed_can_not_be_undone(tmp_path: Path, signed: P
     assert "is revoked (stolen)" in failures(records)
     with pytest.raises(UsageError, match="takes back that key"):  # … and even a root can't sign that
         sign_again(tmp_path, signed)
+    lists, digest, _ = read_lists(records / "keys")  # … nor list the key a second time, as if it were not
+    twice = replace(lists[-1], version=3, previous=digest, keys=[*lists[-1].keys, key])
+    root = load_private(signed, read_active(signed))
+    again = sign(canonical_bytes(twice), root.keyid, root.private, payload_type=LIST_TYPE)
+    (revoking.parent / "0003.json").write_bytes(encode(again))
+    assert "it lists a key twice" in failures(records)
+    assert "is revoked (stolen)" in failures(records)
     revoking.write_bytes((records / "keys" / "list" / "0001.json").read_bytes())
     assert "not the next version of the signed list" in failures(records)
 

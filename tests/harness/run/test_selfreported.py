@@ -19,8 +19,9 @@ from harness.errors import RuleBroken, UsageError
 from harness.progress import Reporter
 from harness.rules import Verdict
 from harness.run.cells import RunContext
+from harness.run.refereed import Order
 from harness.run.runs import RunOutcome
-from harness.run.selfreported import run_script, seal_script
+from harness.run.selfreported import run_script, seal_script, submit_script
 
 SCRIPT = """
 import glob, os, sys, time
@@ -99,6 +100,15 @@ def test_what_the_script_prints_is_shown_while_it_runs(tmp_path):
 def test_the_cap_counts_the_script_and_the_model_that_it_left(tmp_path):
     record = run(tmp_path, variables={"MODEL_BYTES": "99900"})
     assert verdict(record, "A3-ARTIFACT-BYTES") is Verdict.FAIL
+
+
+@pytest.mark.parametrize("pattern", ["/tmp/*.ptz", "../*", "x/../../run.lock", "", "."])
+def test_a_packed_model_lies_where_the_script_writes(tmp_path, pattern: str):
+    """Elsewhere any small file would count as the model; and an impossible pattern was told after the whole run."""
+    order = Order(tmp_path / "s.py", "smoke", None, {}, tmp_path / "records", Reporter())
+    with pytest.raises(UsageError, match="names no files in the script's folder"):
+        submit_script(order, 1, pattern=pattern)
+    assert not (tmp_path / "records").exists()
 
 
 def test_a_script_out_of_time_is_killed(tmp_path):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.errors import RuleBroken, UsageError
@@ -56,6 +57,12 @@ def test_a_name_that_make_was_given_is_refused_where_nothing_reads_it(manifest, 
 def test_a_name_of_another_script_is_told_what_it_is_here(manifest, name: str, words: str):
     with pytest.raises(UsageError, match=rf"{name} \([^)]*{words}"):
         check_variables(manifest, {name: "1"}, FILES)
+
+
+def test_the_words_of_a_stranger_stay_on_their_line(manifest):
+    loud = msgspec.structs.replace(manifest.env, hints={"HOME": "leave it out\nharness: PASS"})
+    with pytest.raises(UsageError, match=r"HOME \(leave it out harness: PASS\)"):
+        check_variables(msgspec.structs.replace(manifest, env=loud), {"HOME": "/"}, FILES)
 
 
 def test_a_name_of_the_namespace_is_refused_without_a_likeness(manifest):
@@ -148,6 +155,7 @@ def test_what_is_no_setting_stays_with_the_user(value: str):
         check_variables(manifest, {"LOGNAME": value}, files)
     assert value not in str(caught.value)
     secret = value in (PRIVATE["hub"], PRIVATE["random"])
+    assert ("GOLF_ACCEPT" in caught.value.remedy) is not secret
     if secret:  # whatever the user or the name says
         with pytest.raises(UsageError, match="looks like a secret"):
             check_variables(manifest, {"LOGNAME": value, "GOLF_ACCEPT": "LOGNAME"}, files)
@@ -167,8 +175,11 @@ def test_under_its_own_prefix_a_submission_takes_any_word_that_is_no_secret():
     check_variables(manifest, {"MY_MODEL_TITLE": "warm and slow"}, files)
     # the name, and so the prefix, is the stranger's choice: it opens nothing that the user would not show
     check_variables(manifest, {"MY_MODEL_TITLE": "tables/of/Long/Words/1/that/are/a/path"}, files)
+    check_variables(manifest, {"MY_MODEL_TITLE": "Basic training, cosine-V2 and_rows_then_columns_of_layer_2"}, files)
     secrets = ("ghp_abcdefghij", "postgres://ada:x@db/x", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "Uid=ada;Pwd=x")
-    for value in (*secrets, "postgres://db/x?user=ada&password=x", "wJalrXUt/K7MDENG/bPxRfiCYzEXAMPLEKEYabcd"):
+    secrets += ("rk_live_51H8", "dckr_pat_A-1", "hvs.CAES", "SG.abc.def", "Bearer abc", "Basic YTpi=YTp")
+    secrets += ("wJalr-XUtnF_EMI-K7MDEN_GbPxR-fiCYEX_AMPLE", "wJalrXUt/K7MDENG/bPxRfiCYzEXAMPLEKEYabcd")
+    for value in (*secrets, "postgres://db/x?user=ada&password=x"):
         with pytest.raises(UsageError, match="looks like a secret"):
             check_variables(manifest, {"MY_MODEL_TITLE": value}, files)
 

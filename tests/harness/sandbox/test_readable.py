@@ -206,6 +206,13 @@ def test_the_inventory_counts_what_is_there(tmp_path: Path):
     (tmp_path / "code" / "own.py").write_text("123")
     parts = (part, runtime.Part("shares its folder", (tmp_path / "code",)))  # as nvidia-cublas and nvidia-cudnn do
     assert [counts[1:3] for counts in runtime.inventory(parts)] == [(3, 21), (0, 0)]
+    digests = set()
+    for text in ("text", "told"):  # a source can't hide behind a compiled copy that is the same file
+        (tmp_path / "code" / "a.pyc").write_text(text)
+        (tmp_path / "code" / "b.py").unlink(missing_ok=True)
+        (tmp_path / "code" / "b.py").hardlink_to(tmp_path / "code" / "a.pyc")
+        digests.add(runtime.inventory((runtime.Part(text, (tmp_path / "code",)),))[0][3])
+    assert len(digests) == 2
 
 
 @ways
