@@ -140,7 +140,7 @@ def try_command(seed: int | None, submission_dir: Path, verbose: bool, quick: bo
     from harness.run.runs import submit_run
 
     run |= {"environ": dict(os.environ), "records_dir": records_dir(), "progress": make_reporter(silent=as_json)}
-    outcome = submit_run(Order(submission_dir, **run), *_seeds(seed, None), sign=False, quick=quick)
+    outcome = submit_run(Order(submission_dir, **run), _seeds(seed, None)[0], sign=False, quick=quick)
     source, data = str(submission_dir), run["dataset_name"]
     options = f" --submission {shlex.quote(source)}" if source != DEFAULT_SUBMISSION else ""
     options += f" --data {shlex.quote(data)}" if data else ""
@@ -163,7 +163,7 @@ def script_command(
     from harness.run.selfreported import submit_script
 
     run |= {"environ": name_values("--env", pairs, "ITERATIONS=200"), "progress": make_reporter(silent=as_json)}
-    outcome = submit_script(Order(script, **run, records_dir=records_dir()), *_seeds(seed, None), pattern=artifact)
+    outcome = submit_script(Order(script, **run, records_dir=records_dir()), _seeds(seed, None)[0], pattern=artifact)
     return show(outcome, as_json=as_json, verbose=verbose)
 
 
