@@ -23,9 +23,10 @@ override TRAIN_STAMP := $(VENV)/.installed-train
 override DEV_STAMP := $(VENV)/.installed-dev
 # -I: neither the working folder nor the user's own packages are looked at. A set-up of pip that installs elsewhere
 # (PIP_USER, PIP_TARGET) is for other environments. It takes no project from a folder once a constraint has a digest.
-override PIP := sed 's/ *--hash=[^ ]*//g' < "$${CONSTRAINTS:-/dev/null}" > $(VENV)/constraints.txt && env -u PIP_TARGET \
-  -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 $(BIN)/python -I -m pip install --quiet --no-compile --disable-pip-version-check \
-  -c $(VENV)/constraints.txt
+override NO_CONSTRAINTS := { echo "CONSTRAINTS is no file that can be read. fix: give the path of one, or CONSTRAINTS= for none." >&2; exit 2; }
+override PIP := sed 's/ *--hash=[^ ]*//g' < "$${CONSTRAINTS:-/dev/null}" > $(VENV)/constraints.txt || $(NO_CONSTRAINTS); \
+  env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 $(BIN)/python -I -m pip install --quiet --no-compile \
+  --disable-pip-version-check -c $(VENV)/constraints.txt
 # On all cores, where pip compiles one file after another; some packages hold files that no Python 3 can compile.
 override COMPILE := $(BIN)/python -I -m compileall -qq -j 0 $(VENV)/lib
 override PIP_FAILED := { echo "pip could not install the packages (above). fix: connect to a package index; a pip.conf with" \

@@ -95,6 +95,12 @@ def test_make_tells_a_command_which_names_it_was_given(tmp_path: Path, words: st
     assert make(tmp_path, *words.split(), MAKELEVEL="1").stderr == ""  # another Makefile's variables come along
 
 
+def test_constraints_that_are_not_there_are_no_fault_of_the_package_index(tmp_path: Path):
+    done = make(tmp_path, "setup-dev", "CONSTRAINTS=other.txt")
+    assert (done.returncode, "CONSTRAINTS is no file that can be read" in done.stderr) == (2, True)
+    assert "package index" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["PYTHON", "CONSTRAINTS", "VENV", "BIN", "PIP", "CORE_STAMP", "SEED", "OUT"])
 def test_no_variable_of_make_is_run(tmp_path: Path, name: str):
     for value in HOSTILE[:3]:
